@@ -1,0 +1,61 @@
+"""Pretrain, change and fine-tune language models, each run a value with an identity. Knows nothing of clusters.
+
+Names are imported when first used, so that a plan can be made without waiting for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plm.build import Cache, Mismatch
+    from plm.duration import Duration, epochs, steps, tokens
+    from plm.external import external
+    from plm.inits.load import Load
+    from plm.inits.reinit import Reinit
+    from plm.inits.scratch import Scratch
+    from plm.models import shape
+    from plm.models.bert import Bert
+    from plm.recipes import finetune, model, pretrain, reinit
+    from plm.redraw import reinitialize
+    from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds
+    from plm.store import Store
+    from plm.tasks import Task
+    from plm.train import Diverged, Execution, Reporter, Result, Stopped, train
+
+_WHERE = {
+    "plm.build": ("Cache", "Mismatch"),
+    "plm.duration": ("Duration", "epochs", "steps", "tokens"),
+    "plm.external": ("external",),
+    "plm.inits.load": ("Load",),
+    "plm.inits.reinit": ("Reinit",),
+    "plm.inits.scratch": ("Scratch",),
+    "plm.models": ("shape",),
+    "plm.models.bert": ("Bert",),
+    "plm.recipes": ("finetune", "model", "pretrain", "reinit"),
+    "plm.redraw": ("reinitialize",),
+    "plm.spec": ("AdamW", "Checkpoint", "External", "RunSpec", "Seeds"),
+    "plm.store": ("Store",),
+    "plm.tasks": ("Task",),
+    "plm.train": ("Diverged", "Execution", "Reporter", "Result", "Stopped", "train"),
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "AdamW", "Bert", "Cache", "Checkpoint", "Diverged", "Duration", "Execution", "External", "Load", "Mismatch", "Reinit",
+    "Reporter", "Result", "RunSpec", "Scratch", "Seeds", "Stopped", "Store", "Task", "epochs", "external", "finetune",
+    "model", "pretrain", "reinit", "reinitialize", "shape", "steps", "tokens", "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'plm' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = found  # a submodule of the same name (plm.train) must not take its place
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,152 @@
+"""From a spec to a model with weights: read strictly, draw what is fresh, apply the init's change.
+
+Nothing is filled in silently: a checkpoint may lack a head (and the pooler, which masked-LM training leaves out), and
+may have another head too many. Any other missing or extra tensor is a `Mismatch`.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from plm.data import tokenizer as tokenizers
+from plm.external import verify
+from plm.models import Model
+from plm.objectives import Objective
+from plm.rng import seed_of, torch_stream
+from plm.spec import Checkpoint, RunSpec, Source
+from plm.store import Store
+
+HEADS = ("pooler", "cls", "lm_head", "mlm", "classifier", "score", "qa_outputs", "predictions", "sop_classifier",
+         "discriminator_predictions", "generator_predictions", "generator_lm_head", "vocab_transform",
+         "vocab_layer_norm", "vocab_projector", "pre_classifier", "logits_proj", "sequence_summary")
+"""Modules that belong to one objective: a checkpoint may have them or not."""
+
+
+class Mismatch(Exception):
+    """Weights do not fit the model."""
+
+    def __init__(self, where: str, missing: list[str], extra: list[str]) -> None:
+        self.missing, self.extra = missing, extra
+        super().__init__(f"{where} does not fit the model: missing {missing or 'nothing'}, extra {extra or 'nothing'}.")
+
+
+@dataclass
+class Cache:
+    """What a process keeps from run to run: pristine weights (never trained, only copied) and tokenised data."""
+
+    models: dict[tuple[Any, ...], tuple[PreTrainedModel, list[str]]] = field(default_factory=dict)
+    data: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def remember(self, kept: dict[tuple[Any, ...], Any], key: tuple[Any, ...], make: Any, limit: int = 4) -> Any:
+        """`make()` once per key; the oldest entry goes when there are more than `limit`."""
+        if key not in kept:
+            kept[key] = make()
+            while len(kept) > limit:
+                kept.pop(next(iter(kept)))
+        return kept[key]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model ready to be trained."""
+
+    model: PreTrainedModel
+    fresh: list[str]
+    """Parameters drawn from `seeds.fresh`."""
+    redrawn: list[str]
+    """Parameters that the init changed."""
+
+
+def build(spec: RunSpec, store: Store, cache: Cache) -> Built:
+    """The model of a run at step 0.
+
+    Raises:
+        Mismatch: the origin's tensors do not fit.
+        ValueError: the origin's files have changed or are not there.
+    """
+    origin = spec.init.origin
+    if isinstance(origin, Model):
+        with seeded(seed_of(spec.seeds.fresh, "scratch")):
+            model = _from_config(spec.objective, origin.config())
+        fresh = [name for name, _ in model.named_parameters()]
+    else:
+        key = (spec.objective, origin)
+        pristine, fresh = cache.remember(cache.models, key, lambda: _from_checkpoint(spec.objective, origin, store))
+        model = copy.deepcopy(pristine)
+        _draw(model, fresh, spec.seeds.fresh)
+    return Built(model, fresh, spec.init.apply(model))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run with torch's global generator at a seed, and put it back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def folder(source: Source, store: Store) -> Path:
+    """The local folder of a checkpoint or external model, verified."""
+    return store.checkpoint(source) if isinstance(source, Checkpoint) else verify(source)
+
+
+def tokenizer(spec: RunSpec, store: Store) -> tokenizers.Tokenizer:
+    """The tokenizer that a run reads text with: its corpus's, or its origin's."""
+    own = getattr(spec.data, "tokenizer", None)
+    if own is not None:
+        return own()
+    origin = spec.init.origin
+    if isinstance(origin, Checkpoint):  # by lineage, so that a plan can ask before the parent exists
+        return tokenizer(origin.run, store)
+    if isinstance(origin, Model):
+        raise ValueError(f"{spec.run_id} starts from scratch and has no tokenizer: start from a pretrained model.")
+    return tokenizers.load(str(verify(origin)))
+
+
+def _from_config(objective: Objective, config: PreTrainedConfig) -> PreTrainedModel:
+    objective.configure(config)
+    return objective.auto().from_config(config)
+
+
+def _from_checkpoint(objective: Objective, source: Source, store: Store) -> tuple[PreTrainedModel, list[str]]:
+    where = folder(source, store)
+    config = AutoConfig.from_pretrained(where, local_files_only=True)
+    objective.configure(config)
+    # Our own check below says what is missing and refuses; the library's report of the same would only repeat it.
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    with seeded(0):
+        model, info = objective.auto().from_pretrained(where, config=config, local_files_only=True, dtype=torch.float32,
+                                                       output_loading_info=True)
+    missing = sorted(n for n in info["missing_keys"] if not _is_head(n, model))
+    extra = sorted(n for n in info["unexpected_keys"] if not _is_head(n, model))
+    extra += sorted(str(n) for n in info.get("mismatched_keys", ()))
+    if missing or extra:
+        raise Mismatch(str(where), missing, extra)
+    model.eval()
+    return model, [name for name, _ in model.named_parameters() if name in set(info["missing_keys"])]
+
+
+def _is_head(name: str, model: PreTrainedModel) -> bool:
+    return name.removeprefix(model.base_model_prefix + ".").partition(".")[0] in HEADS
+
+
+@torch.no_grad()
+def _draw(model: nn.Module, names: list[str], seed: int) -> None:
+    """Draw a head: matrices from the model's initialiser range, biases 0, norms 1; a stream of its own for each tensor."""
+    std = getattr(model.config, "initializer_range", 0.02)
+    for name in names:
+        parameter = model.get_parameter(name)
+        if parameter.ndim > 1:
+            parameter.copy_(torch.randn(parameter.shape, generator=torch_stream(seed, "fresh", name)) * std)
+        else:
+            parameter.fill_(1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0)

@@ -1,0 +1,85 @@
+"""Tokenizers as values: the one of an external model, or the word list of the generated language.
+
+All are `tokenizers.Tokenizer` objects once loaded; the folder form that `AutoTokenizer` reads is written beside every
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
+           "mask_token": "[MASK]"}
+
+
+@functools.lru_cache(maxsize=8)
+def load(folder: str) -> Tokenizer:
+    """The tokenizer in a model's folder, without truncation or padding.
+
+    Raises:
+        ValueError: the folder has no tokenizer that can be read.
+    """
+    from tokenizers import Tokenizer
+
+    path = Path(folder) / "tokenizer.json"
+    if path.is_file():
+        tokenizer = Tokenizer.from_file(str(path))
+    else:
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+        except Exception as error:  # transformers raises a different type for each missing piece
+            raise ValueError(f"{folder} has no tokenizer that can be read ({type(error).__name__}: "
+                             f"{str(error).splitlines()[0]}). Save the model's tokenizer there.") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+@functools.lru_cache(maxsize=8)
+def word_level(vocabulary: tuple[str, ...]) -> Tokenizer:
+    """A tokenizer of whole words, split at white space, with BERT's special tokens first (ids 0 to 4)."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    ids = {word: i for i, word in enumerate((*SPECIAL.values(), *vocabulary))}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(list(SPECIAL.values()))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])])
+    return tokenizer
+
+
+def files(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """The files that make a folder loadable by `AutoTokenizer`."""
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+              **{role: token for role, token in SPECIAL.items() if tokenizer.token_to_id(token) is not None}}
+    return {"tokenizer.json": tokenizer.to_str(pretty=True).encode(),
+            "tokenizer_config.json": json.dumps(config, indent=1).encode()}
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], seq_len: int) -> list[tuple[list[int], list[int]]]:
+    """Token ids and segment ids of single texts or pairs, cut to `seq_len` (the longer text of a pair first)."""
+    tokenizer.enable_truncation(seq_len)
+    try:
+        encoded = tokenizer.encode_batch([t[0] if len(t) == 1 else (t[0], t[1]) for t in texts])
+    finally:
+        tokenizer.no_truncation()
+    return [(e.ids, e.type_ids) for e in encoded]
+
+
+def unknown_share(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]]) -> float:
+    """Share of the tokens of some texts that the tokenizer does not know."""
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    ids = [i for e in tokenizer.encode_batch([" ".join(t) for t in texts], add_special_tokens=False) for i in e.ids]
+    unknown_id = tokenizer.token_to_id(unknown) if unknown else None
+    return sum(i == unknown_id for i in ids) / max(1, len(ids))

@@ -1,0 +1,57 @@
+"""Classification or regression of one or two sentences, from the model's pooled output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from jaxtyping import Float
+
+from plm.objectives import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from plm.objectives import Batch
+
+
+@dataclass(frozen=True)
+class Classify(Objective):
+    """Cross-entropy over classes, in nats per example; squared error where there is one output."""
+
+    kind: ClassVar[str] = "objectives/classify"
+    version: ClassVar[int] = 1
+    num_labels: int
+    """Number of classes; 1 for regression."""
+
+    def auto(self) -> Any:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    def configure(self, config: PreTrainedConfig) -> None:
+        config.num_labels = self.num_labels
+        if config.pad_token_id is None:  # decoders find the last token by it
+            config.pad_token_id = 0
+
+    def count(self, batch: Batch) -> int:
+        return len(batch["labels"])
+
+    def loss(self, model: PreTrainedModel, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "B C"]]:
+        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "ids")}
+        logits = model(**inputs).logits.float()
+        return classification_loss(logits, batch["labels"]), logits
+
+    def predictions(self, batch: Batch, outputs: Tensor) -> list[dict[str, Any]]:
+        return [{"id": int(i), "label": float(y), "logits": row}
+                for i, y, row in zip(batch["ids"], batch["labels"], outputs.tolist(), strict=True)]
+
+
+def classification_loss(logits: Float[Tensor, "B C"], labels: Tensor) -> Float[Tensor, ""]:
+    """Summed cross-entropy in nats; summed squared error where C is 1."""
+    from torch.nn import functional as F
+
+    if logits.shape[1] == 1:
+        return F.mse_loss(logits[:, 0], labels.float(), reduction="sum")
+    return F.cross_entropy(logits, labels.long(), reduction="sum")

@@ -1,0 +1,137 @@
+"""Spell a run out: functions that turn what an experimenter decides into a `RunSpec`.
+
+`pretrain`, `finetune` and `reinit` return values; `plm.train` executes one. Models that have a name here are pretraining
+runs of our own: naming one names its final checkpoint, whether or not it has been trained yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from plm import registry
+from plm.data.examples import Examples
+from plm.duration import Duration, epochs, steps
+from plm.external import external
+from plm.inits import Init
+from plm.inits.load import Load
+from plm.inits.reinit import Reinit
+from plm.inits.scratch import Scratch
+from plm.models import Model, shape
+from plm.objectives.classify import Classify
+from plm.objectives.mlm import MaskedLM
+from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds, Source
+from plm.tasks import Task, resolve
+
+
+def finetune(task: str | Task, *, init: Init | Source | str, size: int | None = None, seed: int = 0, lr: float = 5e-5,
+             batch_size: int = 16, duration: Duration | None = None, seq_len: int = 128, dtype: str = "bfloat16",
+             stratified: bool = False) -> RunSpec:
+    """Fine-tune all of a model on a task: AdamW without weight decay, rate falling linearly to zero (Tamkin et al. 2020).
+
+    Args:
+        task: A registered name, a hub id, a local path, or a `Task`.
+        init: Starting weights; a checkpoint, or a model by name or path, stands for its weights as they are.
+        size: Training examples; None: all. The first 500 of a seed are among its first 5,000.
+        seed: Of the examples, the head, the data order and dropout together.
+        seq_len: Longest sequence; never longer than the model can read.
+
+    Raises:
+        ValueError: an unknown task or model, or more examples than there are.
+    """
+    task = resolve(task)
+    start = init if isinstance(init, Init) else Load(model(init))
+    seq_len = min(seq_len, shape(start.architecture()).max_position_embeddings)
+    return RunSpec(
+        objective=Classify(task.num_labels), init=start, data=Examples(task, size, seed, stratified),
+        optim=AdamW(lr=lr, weight_decay=0.0), duration=duration or epochs(3), batch_size=batch_size, seq_len=seq_len,
+        dtype=dtype, seeds=Seeds(fresh=seed, order=seed, noise=seed))
+
+
+def pretrain(architecture: Model, text: str, *, duration: Duration, vocabulary: str | None = None, seed: int = 0,
+             lr: float = 1e-4, warmup_steps: int = 0, weight_decay: float = 0.01, batch_size: int = 32,
+             seq_len: int = 128, dtype: str = "bfloat16") -> RunSpec:
+    """Pretrain a model from scratch with masked language modelling.
+
+    Args:
+        text: `world` (the generated language), or a folder with train and validation files of text.
+        vocabulary: The model (by path or hub id) whose tokenizer reads the text; None for `world`.
+
+    Raises:
+        ValueError: no such folder or model; or the architecture's vocabulary is smaller than the tokenizer's.
+    """
+    from plm.data.corpus import Corpus
+    from plm.data.files import files
+    from plm.data.world import World
+
+    corpus = Corpus(World() if text == "world" else files(text), None if vocabulary is None else external(vocabulary))
+    there = corpus.tokenizer().get_vocab_size()
+    if there > shape(architecture).vocab_size:
+        raise ValueError(f"the tokenizer has {there:,} tokens and the model a vocabulary of "
+                         f"{shape(architecture).vocab_size:,}: raise vocab_size.")
+    return RunSpec(
+        objective=MaskedLM(), init=Scratch(architecture), data=corpus,
+        optim=AdamW(lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps), duration=duration,
+        batch_size=batch_size, seq_len=seq_len, dtype=dtype, seeds=Seeds(fresh=seed, order=seed, noise=seed))
+
+
+def reinit(source: Source | str, layers: str | Iterable[int], *, scheme: str = "bert", bias: str = "keep",
+           layer_norm: str = "reset", seed: int = 0) -> Init:
+    """A model with some layers drawn afresh; with none of them, simply the model.
+
+    Args:
+        layers: A bit string, a character a layer from the input side, `1` redrawn (`000111`); or 0-based numbers.
+
+    Raises:
+        ValueError: a mask of another length, a layer out of range, a model that shares its layers.
+    """
+    source = model(source)
+    chosen = masked(layers, shape(source).num_hidden_layers) if isinstance(layers, str) else tuple(sorted(set(layers)))
+    if not chosen:
+        return Load(source)
+    return Reinit(source, chosen, scheme=scheme, seed=seed, bias=bias, layer_norm=layer_norm)
+
+
+def masked(mask: str, num_layers: int) -> tuple[int, ...]:
+    """The layers that a bit string marks.
+
+    Raises:
+        ValueError: not a string of 0 and 1, or not one character a layer.
+    """
+    if set(mask) - {"0", "1"} or len(mask) != num_layers:
+        raise ValueError(f"mask {mask!r}: write {num_layers} characters 0 or 1, one a layer from the input side "
+                         f"(1 = redrawn), such as {'0' * (num_layers // 2) + '1' * (num_layers - num_layers // 2)}.")
+    return tuple(layer for layer, bit in enumerate(mask) if bit == "1")
+
+
+def model(name: Source | str) -> Source:
+    """A model by the name of a recipe of ours, by local folder or by hub id.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if isinstance(name, Checkpoint | External):
+        return name
+    if name in NAMED:
+        return NAMED[name]().final
+    if "/" not in name and not name.startswith((".", "~")):
+        try:
+            return external(name)
+        except ValueError as error:
+            raise ValueError(f"{registry.unknown('model', name, NAMED)} A local folder or a hub id will do too; "
+                             f"here, {error}") from error
+    return external(name)
+
+
+def world_bert() -> RunSpec:
+    """The embedded default's parent: a small BERT pretrained on the generated language, about four minutes on one core."""
+    from plm.data.world import World
+    from plm.models.bert import Bert
+
+    bert = Bert(vocab_size=len(World().vocabulary()) + 5, hidden_size=128, num_hidden_layers=4, num_attention_heads=4,
+                intermediate_size=512, max_position_embeddings=64, dropout=0.0)
+    return pretrain(bert, "world", duration=steps(4000), lr=1e-3, warmup_steps=300, batch_size=32, seq_len=64,
+                    dtype="float32")
+
+
+NAMED = {"world-bert": world_bert}
+"""Models that are pretraining runs of ours."""

@@ -1,0 +1,141 @@
+"""The generated language keeps its promises: stable, annotated, coherent, and with no way round pretraining."""
+
+from collections import Counter, defaultdict
+from math import log
+
+import pytest
+
+from plm.data import world as world_module
+from plm.data.world import RATES, SPLITS, TASKS, World
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(seed=3)
+
+
+@pytest.fixture(scope="module")
+def nouns(world: World) -> set[str]:
+    bags = world.lexicon.nouns["home"]
+    return {form for bag in bags for noun in bag.items for form, _ in noun.forms}
+
+
+def _naive_bayes(world: World, task: str, features) -> float:
+    """Score a count-based classifier on the validation rows."""
+    rows = world.task(task)
+    counts: dict[int, Counter] = defaultdict(Counter)
+    for row in rows["train"]:
+        counts[row["label"]].update(features(row["sentence"].split()))
+    total = {label: sum(c.values()) for label, c in counts.items()}
+
+    def score(row: dict, label: int) -> float:
+        size = len(counts[0] | counts[1])
+        words = features(row["sentence"].split())
+        return sum(log((counts[label][w] + 1) / (total[label] + size)) for w in words)
+
+    guesses = [int(score(row, 1) > score(row, 0)) == row["label"] for row in rows["validation"]]
+    return sum(guesses) / len(guesses)
+
+
+def test_the_seed_decides_everything(world):
+    small = {"num_documents": 40}
+    same, again, other = World(seed=3, **small), World(seed=3, **small), World(seed=4, **small)
+    assert same.text("train") == again.text("train") != other.text("train")
+    assert same.task("sentiment") == again.task("sentiment") != other.task("sentiment")
+    assert same.facts() == again.facts() != other.facts()
+    # A longer text starts with the shorter one, and the streams do not shift each other.
+    assert world.text("train")[:40] == same.text("train")
+    assert set(same.text("train")).isdisjoint(same.text("validation"))
+
+
+def test_the_first_document_is_frozen():
+    assert world_module.VERSION == 1
+    assert World().text("train")[0].split("\n")[0] == "FROZEN"
+
+
+def test_every_token_has_a_tag_and_is_in_the_vocabulary(world):
+    vocabulary = world.vocabulary()
+    known = set(vocabulary)
+    assert 2_000 <= len(vocabulary) == len(known) <= 4_000
+    tags = defaultdict(set)
+    for document in world.documents("train")[:3_000]:
+        for sentence in document.sentences:
+            assert len(sentence.tokens) == len(sentence.tags)
+            for token, tag in zip(sentence.tokens, sentence.tags, strict=True):
+                tags[token].add(tag)
+    assert set(tags) <= known
+    assert all(len(t) == 1 for word, t in tags.items() if word not in ("that", "her"))
+    assert len({tag for t in tags.values() for tag in t}) >= 11
+    for task in TASKS:
+        for rows in world.task(task).values():
+            assert {word for row in rows for word in row["sentence"].split()} <= known
+
+
+def test_documents_keep_to_their_entities(world):
+    people = {name for bag in world.lexicon.people for name, _ in bag.items}
+    facts = {(f.subject, *f.relation.split(), f.object) for f in world.facts()}
+    for document in world.documents("train")[:500]:
+        assert document.domain in world_module.DOMAINS
+        assert document.sentences[0].tokens[0] not in ("he", "she")
+        subjects = [s.tokens[0] for s in document.sentences if s.tokens[0] in people | {"he", "she"}]
+        assert set(subjects) <= {*document.entities, "he", "she"}
+        assert len({"he", "she"} & set(subjects)) <= 1  # only the first entity is referred to by a pronoun
+        for sentence in document.sentences:
+            if sentence.tokens[0] in people and sentence.tokens[1] in ("lives", "comes", "works", "cares"):
+                assert sentence.tokens[:-1] in facts
+
+
+def test_domains_differ_in_their_words(world):
+    use = {domain: Counter() for domain in world_module.DOMAINS}
+    for document in world.documents("train"):
+        for sentence in document.sentences:
+            use[document.domain].update(t for t, tag in zip(sentence.tokens, sentence.tags, strict=True) if tag == "NOUN")
+    home, field = use.values()
+    assert sum(max(home[w], field[w]) > 2 * min(home[w], field[w]) for w in home | field) > 0.8 * len(home | field)
+
+
+def test_facts_are_stated_at_their_rates(world):
+    stated, about = Counter(), Counter()
+    for document in world.documents("train"):
+        about[document.entities[0]] += 1
+        stated.update({str(s) for s in document.sentences})
+    share = {}
+    for rate in RATES:
+        facts = [f for f in world.facts() if f.rate == rate]
+        times = sum(stated[f"{f.subject} {f.relation} {f.object} ."] for f in facts)
+        share[rate] = times / sum(about[f.subject] for f in facts)
+    assert share == pytest.approx({rate: rate for rate in RATES}, abs=0.03)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_is_balanced_and_asks_for_nouns_never_labelled(world, nouns, task):
+    rows = world.task(task)
+    assert list(rows) == list(SPLITS) and len(rows["train"]) >= 2_000 and len(rows["validation"]) == 500
+    seen = {}
+    for split, part in rows.items():
+        assert [row["idx"] for row in part] == list(range(len(part)))
+        assert sum(row["label"] for row in part) == len(part) / 2
+        seen[split] = {word for row in part for word in row["sentence"].split() if word in nouns}
+    assert seen["train"].isdisjoint(seen["validation"])
+    assert len(seen["train"]) > 500
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_neither_the_frame_nor_the_letters_give_the_label_away(world, nouns, task):
+    def frame(words: list[str]) -> list[str]:
+        context = [w for w in words if w not in nouns]
+        return context + [" ".join(pair) for pair in zip(context, context[1:], strict=False)]
+
+    def letters(words: list[str]) -> list[str]:
+        context = "-".join(w for w in words if w in ("not", "is", "are", "does", "do"))
+        return [f"{context} {w[i:]}" for w in words if w in nouns for i in (-1, -2, -3)]
+
+    assert 0.4 < _naive_bayes(world, task, frame) < 0.6
+    assert 0.4 < _naive_bayes(world, task, letters) < 0.6
+
+
+def test_what_does_not_exist_is_refused_with_what_does(world):
+    with pytest.raises(ValueError, match="'mood' is not one of sentiment"):
+        world.task("mood")
+    with pytest.raises(ValueError, match="'test' is not one of train, validation"):
+        world.text("test")
