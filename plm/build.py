@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from plm.data import tokenizer as tokenizers
 from plm.external import verify
 from plm.models import Model
 from plm.objectives import Objective
@@ -98,19 +97,6 @@ def seeded(seed: int) -> Iterator[None]:
 def folder(source: Source, store: Store) -> Path:
     """The local folder of a checkpoint or external model, verified."""
     return store.checkpoint(source) if isinstance(source, Checkpoint) else verify(source)
-
-
-def tokenizer(spec: RunSpec, store: Store) -> tokenizers.Tokenizer:
-    """The tokenizer that a run reads text with: its corpus's, or its origin's."""
-    own = getattr(spec.data, "tokenizer", None)
-    if own is not None:
-        return own()
-    origin = spec.init.origin
-    if isinstance(origin, Checkpoint):  # by lineage, so that a plan can ask before the parent exists
-        return tokenizer(origin.run, store)
-    if isinstance(origin, Model):
-        raise ValueError(f"{spec.run_id} starts from scratch and has no tokenizer: start from a pretrained model.")
-    return tokenizers.load(str(verify(origin)))
 
 
 def _from_config(objective: Objective, config: PreTrainedConfig) -> PreTrainedModel:

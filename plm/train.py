@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from plm import checkpoint, optim
-from plm.build import Built, Cache, build, seeded, tokenizer
+from plm.build import Built, Cache, build, seeded
+from plm.data import tokenizer as tokenizers
 from plm.data.collate import BlockStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
 from plm.evaluate import Evaluation, evaluate, to_parquet
@@ -145,7 +146,7 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
         due = time.monotonic() - saved > execution.save_seconds and step < total
         if step in keep or stopping or due:
             state = {} if step == total else checkpoint.progress_files(optimizer, progress)
-            publish(checkpoint.model_files(model, tokenizer(spec, folder.store)) | state)
+            publish(checkpoint.model_files(model, tokenizers.of(spec)) | state)
             _prune(folder, step, keep)
             saved = time.monotonic()
         if reporter and lines and lines[-1]["step"] == step:
@@ -203,7 +204,7 @@ def open_stream(spec: RunSpec, store: Store, cache: Cache) -> Stream:
     if isinstance(spec.data, Corpus):
         return BlockStream(spec, store.root / "data")
     key = (spec.data.task, spec.init.architecture(), spec.seq_len)
-    rows = cache.remember(cache.data, key, lambda: tokenise(spec, tokenizer(spec, store), spec.seq_len))
+    rows = cache.remember(cache.data, key, lambda: tokenise(spec, tokenizers.of(spec), spec.seq_len))
     return ExampleStream(spec, rows, segments=shape(spec.init.architecture()).segments)
 
 

@@ -12,11 +12,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plm.external import verify
+from plm.models import Model
+from plm.spec import Checkpoint, RunSpec
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
            "mask_token": "[MASK]"}
+
+
+def of(spec: RunSpec) -> Tokenizer:
+    """The tokenizer that a run reads text with: its corpus's, or its origin's, found through the lineage.
+
+    Raises:
+        ValueError: the run starts from nothing and its data has no tokenizer.
+    """
+    own = getattr(spec.data, "tokenizer", None)
+    if own is not None:
+        return own()
+    origin = spec.init.origin
+    if isinstance(origin, Checkpoint):
+        return of(origin.run)
+    if isinstance(origin, Model):
+        raise ValueError(f"{spec.run_id} starts from scratch and has no tokenizer: start from a pretrained model.")
+    return load(str(verify(origin)))
 
 
 @functools.lru_cache(maxsize=8)

@@ -122,8 +122,8 @@ PREPOSITIONS = Bag([W["near"], W["behind"], W["with"], W["under"], W["beside"]])
 CONJUNCTIONS = Bag([W["and"], W["but"], W["or"]])
 BE, DO = (W["is"], W["are"]), (W["does"], W["do"])
 RELATIONS = (("lives", "in"), ("comes", "from"), ("works", "for"), ("cares", "for"))  # the first two: of places
-RATES = (0.05, 0.15, 0.45)
-TOPICAL, SEL = 0.85, 6
+RATES = (0.02, 0.1, 0.4)
+TOPICAL, SEL = 0.85, 12
 CONSONANTS, VOWELS = "bdfgklmnprtvz", "aeiou"
 
 
@@ -186,14 +186,13 @@ class Grammar:
 
     def __init__(self, lexicon: Lexicon, dice: Dice, domain: str) -> None:
         self.lexicon, self.dice, self.nouns = lexicon, dice, lexicon.nouns[domain]
-        self.topics = (0, 1)
+        self.topic = 0
 
-    def turn_to_new_topics(self) -> None:
-        self.topics = self.dice.below(len(self.nouns)), self.dice.below(len(self.nouns))
+    def change_topic(self) -> None:
+        self.topic = self.dice.below(len(self.nouns))
 
     def kind(self) -> int:
-        dice = self.dice
-        return self.topics[dice.below(2)] if dice.chance(TOPICAL) else dice.below(len(self.nouns))
+        return self.topic if self.dice.chance(TOPICAL) else self.dice.below(len(self.nouns))
 
     def select(self, bags: Sequence[Bag], kind: int) -> object:
         """Pick a word that takes `kind`, or one time in five a neutral one."""
@@ -260,10 +259,10 @@ class World:
     """A language and everything said in it."""
 
     seed: int = 0
-    num_documents: int = 16_000  # in train; validation has a twentieth
+    num_documents: int = 40_000  # in train; validation has a twentieth
     num_nouns: int = 640
     num_task_nouns: int = 160
-    num_kinds: int = 8  # even: the even kinds are pleasant, the odd ones unpleasant
+    num_kinds: int = 4  # even: the even kinds are pleasant, the odd ones unpleasant
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -300,12 +299,12 @@ class World:
 
     def _document(self, grammar: Grammar, domain: str, about: dict[str, list[Fact]]) -> Document:
         dice, first = grammar.dice, grammar.dice.below(2)
-        grammar.turn_to_new_topics()
+        grammar.change_topic()
         # The two entities differ in gender, so a pronoun always has one antecedent.
         cast = [(dice.pick(self.lexicon.people[g]), (W["he"], W["she"])[g], (W["him"], W["her"])[g])
                 for g in (first, 1 - first)]
         sentences = [_state(fact) for fact in about[cast[0][0][0]] if dice.chance(fact.rate)]
-        for i in range(4 + dice.below(4)):
+        for i in range(2 + dice.below(2)):
             subject, other = (0, 1) if dice.chance(0.7) else (1, 0)
             pronoun = (i > 0 or sentences) and subject == 0 and dice.chance(0.5)
             sentences.append(grammar.sentence(cast[subject][1 if pronoun else 0], cast[other][0]))

@@ -1,0 +1,94 @@
+"""An axis: the values a sweep looks through, how one is written on the command line, and what a symbolic one expands to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+Point = Mapping[str, Any]
+"""Axis name -> value, for the axes before this one."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values, in order."""
+
+    values: tuple[Any, ...]
+    parse: Callable[[str], tuple[Any, ...]]
+    """One item of the command line to values; raises ValueError for what it is not."""
+    form: str
+    """How an item is written, for `--help` and messages."""
+    expand: Callable[[Any, Point], tuple[Any, ...]] = lambda value, point: (value,)
+    """A value, symbolic or not, to concrete ones, given the axes before."""
+
+    def read(self, text: str) -> Axis:
+        """The axis with the values of a comma-separated text instead of its own."""
+        values = tuple(v for item in text.split(",") for v in self.parse(item.strip()))
+        return replace(self, values=tuple(dict.fromkeys(values)))
+
+
+@dataclass(frozen=True)
+class Suited:
+    """A symbolic value that depends on the model: one for the embedded default's, another for all others."""
+
+    embedded: tuple[Any, ...]
+    otherwise: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(map(str, self.embedded))} (other models: {', '.join(map(str, self.otherwise))})"
+
+
+def suited(value: Any, point: Point) -> tuple[Any, ...]:
+    """Expand `Suited` by the point's model; leave other values alone."""
+    from plm.recipes import NAMED
+
+    if not isinstance(value, Suited):
+        return (value,)
+    return value.embedded if point["model"] in NAMED else value.otherwise
+
+
+def numbers(*values: Any, form: str, smallest: float = 0.0) -> Axis:
+    """An axis of positive real numbers."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not smallest < value < float("inf"):
+            raise ValueError(f"{text!r} is not {form}.")
+        return (value,)
+
+    return Axis(values, parse, form, suited)
+
+
+def choices(*values: str, known: tuple[str, ...]) -> Axis:
+    """An axis of a few known names."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        from plm.registry import unknown
+
+        if text not in known:
+            raise unknown("value", text, known)
+        return (text,)
+
+    return Axis(values, parse, ", ".join(known))
+
+
+def names(*values: Any, form: str) -> Axis:
+    """An axis of names or local paths; a path is made absolute, so that one thing has one spelling."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        if not text:
+            raise ValueError(f"an empty value: write {form}.")
+        path = Path(text).expanduser()
+        return (str(path.resolve()) if path.exists() else text,)
+
+    return Axis(values, parse, form, suited)
+
+
+def label(value: Any) -> Any:
+    """How a value stands in tables and results: a path by its last part, without the ending."""
+    return Path(value).stem if isinstance(value, str) and Path(value).is_absolute() else value

@@ -1,0 +1,40 @@
+"""Choices of fine-tuning: which model, which task, how fast, how long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search_spaces.axis import Axis, choices, names, numbers, suited
+
+
+def models(*values: Any) -> Axis:
+    """An axis of pretrained models, by recipe name, local folder or hub id."""
+    return names(*values, form="a recipe's name, a hub id, or a local folder")
+
+
+def tasks(*values: Any) -> Axis:
+    """An axis of tasks, by registered name, hub id, or local path."""
+    return names(*values, form="a registered name, a hub id, or a local file or folder")
+
+
+def schemes(*values: Any) -> Axis:
+    """An axis of how redrawn weights are drawn."""
+    from plm.inits.reinit import SCHEMES
+
+    return choices(*values, known=SCHEMES)
+
+
+def learning_rates(*values: Any) -> Axis:
+    """An axis of peak learning rates."""
+    return numbers(*values, form="a positive learning rate")
+
+
+def durations(*values: Any) -> Axis:
+    """An axis of training lengths."""
+    return Axis(values, _parse, "epochs:3 or steps:450", suited)
+
+
+def _parse(text: str) -> tuple[str, ...]:
+    from plm.duration import parse
+
+    return (str(parse(text)),)

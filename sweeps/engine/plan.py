@@ -1,0 +1,114 @@
+"""From cells to the runs that are missing: parents first, each run once, finished ones reused.
+
+Everything that can be known before a worker starts is checked here, so that a wrong command costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from plm.data import tokenizer as tokenizers
+from plm.data.examples import Examples
+from plm.spec import Checkpoint, RunSpec
+from plm.store import Store
+from plm.tasks import load
+from search_spaces.axis import label
+from sweeps.engine.sweep import Point, Sweep, points
+
+LARGEST_UNKNOWN_SHARE, PROBED_TEXTS = 0.2, 500
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a sweep and the run that answers it."""
+
+    point: Point
+    """Axis name -> value, as `run` takes it."""
+    spec: RunSpec
+
+    @property
+    def labels(self) -> Point:
+        """Axis name -> value, as tables show it."""
+        return {name: label(value) for name, value in self.point.items()}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call of a sweep asks for, and what of it is there."""
+
+    sweep: Sweep
+    cells: tuple[Cell, ...]
+    runs: dict[str, RunSpec]
+    """Every run by its id, parents before children."""
+    keep: dict[str, tuple[int, ...]]
+    """The steps of each parent that its children start from."""
+    status: dict[str, str] = field(compare=False)
+    """What the store knew of each run when the plan was made."""
+
+    @property
+    def missing(self) -> list[str]:
+        """The runs to be executed, parents before children."""
+        return [run_id for run_id in self.runs if self.status[run_id] != "done"]
+
+
+def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None) -> Plan:
+    """Plan a sweep's call.
+
+    Raises:
+        ValueError: an axis, a value, a task, a model or the store cannot be used; nothing has been started.
+    """
+    cells = []
+    for point in points(sweep, given or {}):
+        spec = sweep.run(**point)
+        if spec is not None:
+            cells.append(Cell(point, spec))
+    if not cells:
+        raise ValueError("the sweep has no cell for these values.")
+    _check_labels(cells)
+    runs: dict[str, RunSpec] = {}
+    keep: dict[str, set[int]] = {}
+    for cell in cells:
+        _collect(cell.spec, runs, keep)
+    _check_texts(runs)
+    status = {run_id: store.run(spec).status() for run_id, spec in runs.items()}
+    kept = {run_id: tuple(sorted(steps)) for run_id, steps in keep.items()}
+    for run_id in runs:
+        if status[run_id] == "done":
+            for step in kept.get(run_id, ()):
+                store.checkpoint(Checkpoint(runs[run_id], step))
+    return Plan(sweep, tuple(cells), runs, kept, status)
+
+
+def _collect(spec: RunSpec, runs: dict[str, RunSpec], keep: dict[str, set[int]]) -> None:
+    for parent in spec.parents():
+        _collect(parent.run, runs, keep)
+        keep.setdefault(parent.run.run_id, set()).add(parent.step)
+    runs.setdefault(spec.run_id, spec)
+
+
+def _check_labels(cells: list[Cell]) -> None:
+    """Two different things must not bear one name in the tables."""
+    bearer: dict[tuple[str, Any], Any] = {}
+    for cell in cells:
+        for name, value in cell.point.items():
+            other = bearer.setdefault((name, label(value)), value)
+            if other != value:
+                raise ValueError(f"axis {name}: {other} and {value} would both be called {label(value)!r} in the tables. "
+                                 "Rename one of them.")
+
+
+def _check_texts(runs: dict[str, RunSpec]) -> None:
+    """Refuse a task that the model's tokenizer cannot read."""
+    seen = set()
+    for spec in runs.values():
+        key = (spec.init.architecture(), getattr(spec.data, "task", None))
+        if not isinstance(spec.data, Examples) or key in seen:
+            continue
+        seen.add(key)
+        texts = load(spec.data.task)[0].texts[:PROBED_TEXTS]
+        share = tokenizers.unknown_share(tokenizers.of(spec), texts)
+        if share > LARGEST_UNKNOWN_SHARE:
+            raise ValueError(f"task {spec.data.task.name}: the model's tokenizer does not know {share:.0%} of its tokens "
+                             f"(at most {LARGEST_UNKNOWN_SHARE:.0%} make sense). Choose a model of the task's language.")

@@ -1,0 +1,53 @@
+"""Which layers carry what pretraining learned?
+
+Draw the upper layers of a pretrained encoder afresh, one more at a time, fine-tune everything, and compare with none
+redrawn. Weights of the redrawn layers come from BERT's initialiser; as a control, from noise of each matrix's own mean
+and spread, because the size of fresh weights alone moves scores.
+
+Source: Tamkin et al. 2020, section 3.   Hypothesis: the less fine-tuning data, the more layers are missed.
+Cost and result: see --dry-run and --table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plm import RunSpec, finetune, reinit
+from plm.duration import parse
+from search_spaces.axis import Suited
+from search_spaces.data_sizes import data_sizes
+from search_spaces.finetuning import durations, learning_rates, models, schemes, tasks
+from search_spaces.masks import masks, preserved, unablated
+from search_spaces.seeds import seeds
+from sweeps.engine.launch import launch
+from sweeps.engine.sweep import Curve, Sweep
+
+
+def run(*, model: str, task: str, size: int, duration: str, lr: float, scheme: str, mask: str, seed: int) -> RunSpec:
+    """Fine-tune a model with the masked layers redrawn."""
+    return finetune(task, init=reinit(model, mask, scheme=scheme, seed=seed), size=size, seed=seed, lr=lr,
+                    duration=parse(duration))
+
+
+grid: dict[str, Any] = {
+    "model": models("world-bert"),
+    "task": tasks(Suited(("sentiment", "acceptability"), ("sst2",))),
+    "size": data_sizes(Suited((200, 1000), (500, 5000))),
+    "duration": durations("epochs:3"),
+    "lr": learning_rates(Suited((5e-4,), (5e-5,))),
+    "scheme": schemes("bert"),
+    "mask": masks("progressive"),
+    "seed": seeds(5),
+}
+
+sweep = Sweep(
+    run,
+    over=[grid, grid | {"model": "world-bert", "scheme": "matched"}],
+    baseline=lambda cell: cell | {"mask": unablated(cell["mask"])},
+    arms=("mask", "scheme"),
+    curve=Curve(axis="mask", position=preserved, label="preserved layers, from the input side", line="size",
+                control="scheme", beside="duration"),
+)
+
+if __name__ == "__main__":
+    launch(sweep)
