@@ -5,19 +5,16 @@ The predictions are kept so that every score can be recomputed and every compari
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from plm.data.collate import Stream
 from plm.metrics import METRICS
+from plm.predictions import predicted
 from plm.spec import RunSpec
 
 
@@ -54,22 +51,3 @@ def evaluate(model: PreTrainedModel, spec: RunSpec, stream: Stream) -> Evaluatio
     notes = [f"{name} is undefined for a constant prediction; 0 by declaration"
              for name in task.metrics if METRICS[name].undefined(predictions)]
     return Evaluation(metrics | {"val/score": scores[f"val/{task.metrics[0]}"]} | scores, records, tuple(notes))
-
-
-def predicted(records: list[dict[str, Any]]) -> NDArray[np.float64]:
-    """Predicted class (the first of the largest logits), or the value where there is one output."""
-    logits = np.array([r["logits"] for r in records], dtype=float)
-    return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(1).astype(float)
-
-
-def to_parquet(records: list[dict[str, Any]]) -> bytes:
-    """`predictions.parquet`: id, label, logits."""
-    sink = io.BytesIO()
-    schema = pa.schema([("id", pa.int64()), ("label", pa.float64()), ("logits", pa.list_(pa.float32()))])
-    pa.parquet.write_table(pa.Table.from_pylist(records, schema), sink, compression="zstd")
-    return sink.getvalue()
-
-
-def from_parquet(data: bytes) -> list[dict[str, Any]]:
-    """Read `predictions.parquet`."""
-    return pa.parquet.read_table(io.BytesIO(data)).to_pylist()

@@ -27,8 +27,9 @@ from plm.build import Built, Cache, build, seeded
 from plm.data import tokenizer as tokenizers
 from plm.data.collate import BlockStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
-from plm.evaluate import Evaluation, evaluate, to_parquet
+from plm.evaluate import Evaluation, evaluate
 from plm.models import shape
+from plm.predictions import to_parquet
 from plm.rng import seed_of
 from plm.spec import RunSpec
 from plm.store import Attempt, Lost, RunFolder, Store, step_name

@@ -102,8 +102,8 @@ class Bag(Generic[T]):
         self.cumulative = np.cumsum(_zipf(len(items)) if weights is None else weights).tolist()
 
 
-def _zipf(n: int, shift: float = 0.0) -> np.ndarray:
-    return 1.0 / (1.0 + shift + np.arange(n))
+def _zipf(n: int) -> np.ndarray:
+    return 1.0 / np.arange(1.0, n + 1)
 
 
 def _fixed(text: str) -> dict[str, Token]:
@@ -113,8 +113,8 @@ def _fixed(text: str) -> dict[str, Token]:
 
 # Function words are English, so that a sentence can be read; all content words are invented.
 W = _fixed(
-    "the/DET a/DET every/DET this/DET some/DET most/DET these/DET that/SCONJ who/PRON and/CCONJ but/CCONJ or/CCONJ "
-    "is/AUX are/AUX does/AUX do/AUX not/PART he/PRON she/PRON him/PRON her/PRON ./PUNCT ,/PUNCT "
+    "the/DET a/DET every/DET this/DET some/DET most/DET these/DET that/SCONJ and/CCONJ but/CCONJ or/CCONJ "
+    "is/AUX are/AUX does/AUX do/AUX not/PART he/PRON she/PRON ./PUNCT "
     "in/ADP from/ADP for/ADP near/ADP behind/ADP with/ADP under/ADP beside/ADP"
 )
 DETERMINERS = (Bag([W["the"], W["a"], W["every"], W["this"]]), Bag([W["the"], W["some"], W["most"], W["these"]]))
@@ -123,7 +123,7 @@ CONJUNCTIONS = Bag([W["and"], W["but"], W["or"]])
 BE, DO = (W["is"], W["are"]), (W["does"], W["do"])
 RELATIONS = (("lives", "in"), ("comes", "from"), ("works", "for"), ("cares", "for"))  # the first two: of places
 RATES = (0.02, 0.1, 0.4)
-TOPICAL, SEL = 0.85, 12
+TOPICAL = 0.85  # the share of a document's nouns that are of its own kind
 CONSONANTS, VOWELS = "bdfgklmnprtvz", "aeiou"
 
 
@@ -149,17 +149,22 @@ class Lexicon:
         by_kind = [[noun(kind) for _ in range(world.num_nouns // world.num_kinds)] for kind in kinds]
         n = world.num_task_nouns // world.num_kinds
         self.nouns = {domain: [_noun_bag(own, n, i) for own in by_kind] for i, domain in enumerate(DOMAINS)}
-        # Tasks ask for the nouns frequent enough to be known, and validation for those never labelled in train.
-        core = [own[:n] for own in by_kind]
-        flat = {"train": [[n for i, n in enumerate(own) if i % 4] for own in core], "validation": [own[::4] for own in core]}
-        self.task_nouns = {s: [Bag(own, np.ones(len(own))) for own in split] for s, split in flat.items()}
-        self.taking = [verbs(SEL, kind) for kind in kinds] + [verbs(12, None)]  # by the kind of the object
-        self.acting = [verbs(SEL, kind) for kind in kinds] + [verbs(12, None)]  # by the kind of the subject
-        self.adjectives = [plain(SEL, "ADJ") for _ in kinds] + [plain(12, "ADJ")]
+        # One in four is kept from the labelled rows; pairs, since neighbours belong to different domains.
+        self.task_nouns = {
+            "train": [_flat([noun for i, noun in enumerate(own[:n]) if i // 2 % 4]) for own in by_kind],
+            "validation": [_flat([noun for i, noun in enumerate(own[:n]) if not i // 2 % 4]) for own in by_kind],
+        }
+        self.taking = [verbs(12, kind) for kind in kinds] + [verbs(12, None)]  # by the kind of the object
+        self.acting = [verbs(12, kind) for kind in kinds] + [verbs(12, None)]  # by the kind of the subject
+        self.adjectives = [plain(12, "ADJ") for _ in kinds] + [plain(12, "ADJ")]
         self.adverbs = plain(150, "ADV")
         self.saying = verbs(12, None)
         self.places = plain(40, "PROPN")
         self.people = plain(60, "PROPN"), plain(60, "PROPN")  # he, she
+
+
+def _flat(items: Sequence[T]) -> Bag[T]:
+    return Bag(items, np.ones(len(items)))
 
 
 def _noun_bag(nouns: list[Inflected], core: int, domain: int) -> Bag[Inflected]:
@@ -171,7 +176,7 @@ def _noun_bag(nouns: list[Inflected], core: int, domain: int) -> Bag[Inflected]:
 
 def _coin(dice: Dice) -> Iterator[str]:
     """Yield new pronounceable stems that end in a consonant."""
-    seen: set[str] = set(W)
+    seen = set(W) | {word[:-1] for word in W}  # so that no stem nor any inflection of it is a function word
     while True:
         syllables = range(1 + dice.below(2) + dice.chance(0.3))
         stem = "".join(CONSONANTS[dice.below(13)] + VOWELS[dice.below(5)] for _ in syllables)
@@ -186,10 +191,11 @@ class Grammar:
 
     def __init__(self, lexicon: Lexicon, dice: Dice, domain: str) -> None:
         self.lexicon, self.dice, self.nouns = lexicon, dice, lexicon.nouns[domain]
-        self.topic = 0
+        self.topic, self.cast = 0, ()
 
-    def change_topic(self) -> None:
-        self.topic = self.dice.below(len(self.nouns))
+    def turn_to(self, cast: tuple[Token, ...]) -> None:
+        """Begin a document: about `cast`, and mostly about nouns of one kind."""
+        self.topic, self.cast = self.dice.below(len(self.nouns)), cast
 
     def kind(self) -> int:
         return self.topic if self.dice.chance(TOPICAL) else self.dice.below(len(self.nouns))
@@ -214,7 +220,7 @@ class Grammar:
         if dice.chance(0.6):
             return [dice.pick(PREPOSITIONS), *self.noun_phrase(self.kind(), dice.below(2))]
         verb = self.select(self.lexicon.taking, kind)
-        return [W["that"], dice.pick(self.lexicon.people[dice.below(2)]), verb.forms[SINGULAR]]
+        return [W["that"], self.cast[dice.below(2)], verb.forms[SINGULAR]]
 
     def verb(self, verb: Inflected, number: int) -> list[Token]:
         if self.dice.chance(0.25):
@@ -222,21 +228,26 @@ class Grammar:
         return [verb.forms[number]]
 
     def clause(self, someone: Token) -> list[Token]:
-        """Draw a clause about nouns or, half of the time, with `someone` as its subject."""
+        """Draw a clause with `someone` or, twice as often, a noun as its subject."""
         dice, lexicon, kind, number = self.dice, self.lexicon, self.kind(), self.dice.below(2)
-        if dice.chance(0.5):
-            verb = self.select(lexicon.taking, kind)
-            return [someone, *self.verb(verb, SINGULAR), *self.noun_phrase(kind, number)]
-        subject = self.noun_phrase(kind, number, modified=0.4)
-        if dice.chance(0.4):
+        draw = dice.below(6)
+        if draw < 2:
+            verb = self.verb(self.select(lexicon.taking, kind), SINGULAR)
+            return [someone, *verb, *self.noun_phrase(kind, number)]
+        subject = self.noun_phrase(kind, number, modified=0.3)
+        if draw == 2:
             negation = [W["not"]] if dice.chance(0.25) else []
             return [*subject, BE[number], *negation, self.select(lexicon.adjectives, kind)]
-        adverb = [dice.pick(lexicon.adverbs)] if dice.chance(0.3) else []
-        return [*subject, *self.verb(self.select(lexicon.acting, kind), number), *adverb]
+        if draw == 3:
+            adverb = [dice.pick(lexicon.adverbs)] if dice.chance(0.3) else []
+            return [*subject, *self.verb(self.select(lexicon.acting, kind), number), *adverb]
+        taken = self.kind()
+        verb = self.verb(self.select(lexicon.taking, taken), number)
+        return [*subject, *verb, *self.noun_phrase(taken, dice.below(2))]
 
     def sentence(self, someone: Token, other: Token) -> list[Token]:
         dice, lexicon = self.dice, self.lexicon
-        draw = dice.below(10)
+        draw = dice.below(16)
         if draw == 0:
             verb = dice.pick(lexicon.saying).forms[SINGULAR]
             return [someone, verb, W["that"], *self.clause(other), W["."]]
@@ -261,7 +272,7 @@ class World:
     seed: int = 0
     num_documents: int = 40_000  # in train; validation has a twentieth
     num_nouns: int = 640
-    num_task_nouns: int = 160
+    num_task_nouns: int = 96
     num_kinds: int = 4  # even: the even kinds are pleasant, the odd ones unpleasant
 
     @cached_property
@@ -299,16 +310,16 @@ class World:
 
     def _document(self, grammar: Grammar, domain: str, about: dict[str, list[Fact]]) -> Document:
         dice, first = grammar.dice, grammar.dice.below(2)
-        grammar.change_topic()
         # The two entities differ in gender, so a pronoun always has one antecedent.
-        cast = [(dice.pick(self.lexicon.people[g]), (W["he"], W["she"])[g], (W["him"], W["her"])[g])
-                for g in (first, 1 - first)]
-        sentences = [_state(fact) for fact in about[cast[0][0][0]] if dice.chance(fact.rate)]
+        cast = dice.pick(self.lexicon.people[first]), dice.pick(self.lexicon.people[1 - first])
+        grammar.turn_to(cast)
+        sentences = [_state(fact) for fact in about[cast[0][0]] if dice.chance(fact.rate)]
         for i in range(2 + dice.below(2)):
-            subject, other = (0, 1) if dice.chance(0.7) else (1, 0)
+            subject = 0 if dice.chance(0.7) else 1
             pronoun = (i > 0 or sentences) and subject == 0 and dice.chance(0.5)
-            sentences.append(grammar.sentence(cast[subject][1 if pronoun else 0], cast[other][0]))
-        return Document(tuple(map(_sentence, sentences)), domain, tuple(name for (name, _), *_ in cast))
+            someone = (W["he"], W["she"])[first] if pronoun else cast[subject]
+            sentences.append(grammar.sentence(someone, cast[1 - subject]))
+        return Document(tuple(map(_sentence, sentences)), domain, tuple(name for name, _ in cast))
 
     def text(self, split: str) -> list[str]:
         """Write out the documents: one string each, a sentence a line, a space between tokens."""

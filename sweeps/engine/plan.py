@@ -15,7 +15,7 @@ from plm.spec import Checkpoint, RunSpec
 from plm.store import Store
 from plm.tasks import load
 from search_spaces.axis import label
-from sweeps.engine.sweep import Point, Sweep, points
+from sweeps.engine.sweep import Point, Sweep, extremes, points, shrunk
 
 LARGEST_UNKNOWN_SHARE, PROBED_TEXTS = 0.2, 500
 
@@ -52,15 +52,22 @@ class Plan:
         """The runs to be executed, parents before children."""
         return [run_id for run_id in self.runs if self.status[run_id] != "done"]
 
+    def family(self, cell: Cell) -> tuple[Any, ...]:
+        """What a cell shares with those that it is compared among: its labels but for the arms' axes and the seed."""
+        return tuple((n, v) for n, v in cell.labels.items() if n != "seed" and n not in self.sweep.arms)
 
-def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None) -> Plan:
-    """Plan a sweep's call.
+
+def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, smoke: bool = False) -> Plan:
+    """Plan a sweep's call; with `smoke`, only its extremes, and those shrunk.
 
     Raises:
         ValueError: an axis, a value, a task, a model or the store cannot be used; nothing has been started.
     """
     cells = []
-    for point in points(sweep, given or {}):
+    asked = points(sweep, given or {})
+    if smoke:
+        sweep, asked = shrunk(sweep), extremes(asked)
+    for point in asked:
         spec = sweep.run(**point)
         if spec is not None:
             cells.append(Cell(point, spec))

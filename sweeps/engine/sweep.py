@@ -6,15 +6,18 @@ for. Nothing here runs anything.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from plm.data.examples import Examples
+from plm.duration import steps
 from plm.metrics import REPORTED
 from plm.registry import unknown
-from plm.spec import RunSpec
+from plm.spec import Checkpoint, RunSpec
 from search_spaces.axis import Axis
 
 Grid = Mapping[str, Any]
@@ -124,3 +127,39 @@ def _product(sweep: Sweep, axes: Mapping[str, Axis | None], pinned: Mapping[str,
         dict.fromkeys(concrete for value in axis.values for concrete in axis.expand(value, so_far))
     for value in values:
         yield from _product(sweep, axes, pinned, {**so_far, name: value})
+
+
+def shrunk(sweep: Sweep) -> Sweep:
+    """The same question with runs of two steps on a few examples: does everything work at all?
+
+    Parents shrink with their children, so nothing here shares a run with the real sweep.
+    """
+
+    def run(**values: Any) -> RunSpec | None:
+        spec = sweep.run(**values)
+        return None if spec is None else _shrink(spec)
+
+    run.__module__, run.__signature__ = sweep.run.__module__, inspect.signature(sweep.run)  # type: ignore[attr-defined]
+    return replace(sweep, run=run)
+
+
+def extremes(cells: Sequence[Point]) -> list[Point]:
+    """The cells at the first or last value of every axis, at one seed."""
+    ends = {name: {values[0], values[-1]} for name in cells[0]
+            if (values := list(dict.fromkeys(point[name] for point in cells)))}
+    ends["seed"] = {cells[0].get("seed")}
+    return [point for point in cells if all(point[name] in ends[name] for name in point)]
+
+
+def _shrink(value: Any) -> Any:
+    """A spec whose whole lineage takes two steps on at most sixteen examples."""
+    if isinstance(value, Checkpoint):
+        return _shrink(value.run).final
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {f.name: _shrink(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, RunSpec):
+        fields["duration"] = steps(2)
+    if isinstance(value, Examples) and value.num_sequences > 16:
+        fields["size"] = 16
+    return replace(value, **{name: new for name, new in fields.items() if new is not getattr(value, name)})

@@ -5,8 +5,7 @@ from math import log
 
 import pytest
 
-from plm.data import world as world_module
-from plm.data.world import RATES, SPLITS, TASKS, World
+from plm.data.world import DOMAINS, RATES, SPLITS, TASKS, VERSION, World
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +48,14 @@ def test_the_seed_decides_everything(world):
 
 
 def test_the_first_document_is_frozen():
-    assert world_module.VERSION == 1
+    assert VERSION == 1
     assert World().text("train")[0].split("\n")[0] == "FROZEN"
 
 
 def test_every_token_has_a_tag_and_is_in_the_vocabulary(world):
     vocabulary = world.vocabulary()
     known = set(vocabulary)
-    assert 2_000 <= len(vocabulary) == len(known) <= 4_000
+    assert 1_800 <= len(vocabulary) == len(known) <= 4_000
     tags = defaultdict(set)
     for document in world.documents("train")[:3_000]:
         for sentence in document.sentences:
@@ -64,7 +63,7 @@ def test_every_token_has_a_tag_and_is_in_the_vocabulary(world):
             for token, tag in zip(sentence.tokens, sentence.tags, strict=True):
                 tags[token].add(tag)
     assert set(tags) <= known
-    assert all(len(t) == 1 for word, t in tags.items() if word not in ("that", "her"))
+    assert all(len(of_word) == 1 for of_word in tags.values())
     assert len({tag for t in tags.values() for tag in t}) >= 11
     for task in TASKS:
         for rows in world.task(task).values():
@@ -75,7 +74,7 @@ def test_documents_keep_to_their_entities(world):
     people = {name for bag in world.lexicon.people for name, _ in bag.items}
     facts = {(f.subject, *f.relation.split(), f.object) for f in world.facts()}
     for document in world.documents("train")[:500]:
-        assert document.domain in world_module.DOMAINS
+        assert document.domain in DOMAINS
         assert document.sentences[0].tokens[0] not in ("he", "she")
         subjects = [s.tokens[0] for s in document.sentences if s.tokens[0] in people | {"he", "she"}]
         assert set(subjects) <= {*document.entities, "he", "she"}
@@ -86,7 +85,7 @@ def test_documents_keep_to_their_entities(world):
 
 
 def test_domains_differ_in_their_words(world):
-    use = {domain: Counter() for domain in world_module.DOMAINS}
+    use = {domain: Counter() for domain in DOMAINS}
     for document in world.documents("train"):
         for sentence in document.sentences:
             use[document.domain].update(t for t, tag in zip(sentence.tokens, sentence.tags, strict=True) if tag == "NOUN")
@@ -117,7 +116,7 @@ def test_a_task_is_balanced_and_asks_for_nouns_never_labelled(world, nouns, task
         assert sum(row["label"] for row in part) == len(part) / 2
         seen[split] = {word for row in part for word in row["sentence"].split() if word in nouns}
     assert seen["train"].isdisjoint(seen["validation"])
-    assert len(seen["train"]) > 500
+    assert min(map(len, seen.values())) >= 40  # forms
 
 
 @pytest.mark.parametrize("task", TASKS)

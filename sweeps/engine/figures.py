@@ -1,0 +1,112 @@
+"""Figures of a sweep's answers, one for each model and task.
+
+Every line carries its seeds as points and its interval as a band; lines differ in marker and dash as well as in shade, so
+that a black-and-white print can be read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from plm.store import Store
+from sweeps.engine.plan import Plan
+from sweeps.engine.results import Arm, caption, folder, panels
+from sweeps.engine.sweep import Curve
+
+COLOURS = ("#1b3a5c", "#c8553d", "#3f7d58", "#8a6f9e", "#7a7a7a")
+MARKERS = ("o", "s", "^", "D", "v")
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "plm", "svg.fonttype": "none"}
+
+
+def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
+    """Draw and write the figures; their keys in the store."""
+    keys = []
+    for (model, task), panel in panels(found):
+        if not any(arm.estimate for arm in panel):
+            continue
+        figure = draw(plan.sweep.curve, panel)
+        for kind, data in (("png", _bytes(figure, "png")), ("svg", _bytes(figure, "svg"))):
+            place = f"{model}-{task}".replace("/", "--")
+            keys.append(f"{folder(plan.sweep.name)}/figures/{place}/curve.{kind}")
+            store.put(keys[-1], data)
+        plt.close(figure)
+    return keys
+
+
+def _bytes(figure: Figure, kind: str) -> bytes:
+    sink = io.BytesIO()
+    figure.savefig(sink, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return sink.getvalue()
+
+
+def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
+    """One figure: a subplot for each value of the axis drawn beside, a line for each value of the line axis."""
+    beside = list(dict.fromkeys(arm.point[curve.beside] for arm in panel))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(beside), figsize=(1.6 + 4.2 * len(beside), 4.2), sharey=True, squeeze=False,
+                                    layout="constrained")
+        for ax, value in zip(axes[0], beside, strict=True):
+            _subplot(ax, curve, [arm for arm in panel if arm.point[curve.beside] == value])
+            if len(beside) > 1:
+                ax.set_title(str(value), fontsize=9)
+        axes[0][0].set_ylabel(f"{panel[0].metric} on the evaluation split")
+        handles, labels = _legend(axes[0])
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False)
+        first = panel[0].point
+        figure.suptitle(f"{first.get('task', '')}, {first.get('model', '')}", fontsize=10)
+        lines = caption(panel)
+        figure.supxlabel("\n".join([lines[1] + "; bands: 95% over seeds (t)", *(l for l in lines[3:])]), fontsize=7)
+    return figure
+
+
+def _legend(axes: Sequence[Axes]) -> tuple[list[object], list[str]]:
+    found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    return list(found.values()), list(found)
+
+
+def _subplot(ax: Axes, curve: Curve, arms: Sequence[Arm]) -> None:
+    lines = list(dict.fromkeys(arm.point[curve.line] for arm in arms))
+    controls = list(dict.fromkeys(arm.point[curve.control] for arm in arms))
+    for i, line in enumerate(lines):
+        for j, control in enumerate(controls):
+            chosen = sorted((a for a in arms if (a.point[curve.line], a.point[curve.control]) == (line, control) and a.estimate),
+                            key=lambda a: curve.position(a.point[curve.axis]))
+            if chosen:
+                name = f"{curve.line} {line:,}" if isinstance(line, int) else f"{curve.line} {line}"
+                _line(ax, curve, chosen, name if j == 0 else f"{name}, {curve.control} {control}", i, j)
+    guesses = {a.guess for a in arms if a.guess is not None}
+    for guess in guesses:
+        ax.axhline(guess, color="0.4", linestyle=":", linewidth=1, label="commonest label")
+    ax.set_xlabel(curve.label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(axis="y", color="0.92")
+    ax.set_axisbelow(True)
+
+
+def _line(ax: Axes, curve: Curve, arms: Sequence[Arm], name: str, line: int, control: int) -> None:
+    x = [curve.position(a.point[curve.axis]) + 0.06 * control for a in arms]
+    colour, marker = COLOURS[line % len(COLOURS)], MARKERS[line % len(MARKERS)]
+    means = [a.estimate.mean for a in arms if a.estimate]
+    hollow = {"markerfacecolor": "white"} if control else {}
+    ax.plot(x, means, color=colour, marker=marker, markersize=5, linewidth=1.6 if control == 0 else 1.0,
+            linestyle=("-", "--", "-.", ":")[control % 4], label=name, **hollow)
+    banded = [(p, a.estimate.over_seeds) for p, a in zip(x, arms, strict=True) if a.estimate and a.estimate.over_seeds]
+    if control == 0 and banded:
+        ax.fill_between([p for p, _ in banded], [b.low for _, b in banded], [b.high for _, b in banded], color=colour,
+                        alpha=0.15, linewidth=0)
+    for p, arm in zip(x, arms, strict=True):
+        values = arm.estimate.values if arm.estimate else ()
+        ax.scatter([p] * len(values), values, s=5, color=colour, alpha=0.5, linewidths=0, marker=marker)
+    whole = [a for a in arms if a.difference is None and a.estimate]
+    if control == 0 and whole:
+        ax.axhline(whole[0].estimate.mean, color=colour, linewidth=0.7, alpha=0.6, dashes=(8, 4))  # type: ignore[union-attr]

@@ -1,0 +1,22 @@
+"""Execute a plan in this process, one run after the other, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from plm.store import Store
+from sweeps.engine.progress import Progress
+from sweeps.engine.schedule import Schedule
+from sweeps.engine.worker import Resources, execute, execution_for, quiet
+
+
+def run(schedule: Schedule, store: Store, resources: Resources, progress: Progress,
+        should_stop: Callable[[], bool], keep_weights: bool = False) -> None:
+    """Run all that can be run; ends early, resumable, when `should_stop()` is true."""
+    quiet()
+    while not should_stop() and (spec := schedule.next()) is not None:
+        progress.started(spec.run_id)
+        execution = execution_for(resources, schedule.plan.keep.get(spec.run_id, ()), keep_weights)
+        outcome = execute(spec, store, execution, should_stop=should_stop)
+        schedule.ended(spec.run_id, outcome.status)
+        progress.ended(outcome)

@@ -1,0 +1,133 @@
+"""What a person sees while a sweep runs: running, done, failed, the best so far, the time left.
+
+Bars on a terminal, a plain line now and then elsewhere. The time left is the remaining runs' estimated cost at the speed
+seen so far.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from plm.metrics import REPORTED
+from plm.store import RunFolder, Store
+from sweeps.engine.schedule import BLOCKED, Schedule
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sweeps.engine.worker import Outcome
+
+LINE_SECONDS, REFRESH_SECONDS = 15.0, 1.0
+
+
+class Progress:
+    """A live view of a schedule."""
+
+    def __init__(self, schedule: Schedule, store: Store, cost: dict[str, float], concurrency: int, console: Console) -> None:
+        """`cost` is each run's work in any unit; `concurrency` how many run at a time."""
+        self._schedule, self._store, self._cost, self._concurrency = schedule, store, cost, concurrency
+        self._console, self._metric = console, schedule.plan.sweep.metric
+        self._running: dict[str, float] = {}
+        self._worked = self._seconds = 0.0
+        self._best: tuple[float, str] | None = None
+        self._labels = {c.spec.run_id: " ".join(f"{k}={v}" for k, v in c.labels.items()) for c in schedule.plan.cells}
+        self._last = 0.0
+        self._live = None
+        self.failures: list[Outcome] = []
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(self._view(), console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def started(self, run_id: str) -> None:
+        """A run has begun."""
+        self._running.setdefault(run_id, time.monotonic())
+        self.tick()
+
+    def ended(self, outcome: Outcome) -> None:
+        """A run has ended."""
+        self._running.pop(outcome.run_id, None)
+        if outcome.status == "done":
+            self._worked += self._cost[outcome.run_id]
+            self._seconds += outcome.seconds
+            self._note_best(outcome)
+        elif outcome.status in ("failed", "diverged"):
+            self.failures.append(outcome)
+            self._console.print(f"[red]{outcome.status}[/red] {outcome.run_id}  {self._labels.get(outcome.run_id, '')}: "
+                                f"{outcome.error}", highlight=False)
+        self.tick(now=self._schedule.exhausted)
+
+    def _note_best(self, outcome: Outcome) -> None:
+        value = outcome.metrics.get(self._metric)
+        sign = -1 if REPORTED[self._metric][1] == "min" else 1
+        if value is not None and outcome.run_id in self._labels and (self._best is None or sign * value > sign * self._best[0]):
+            self._best = (value, self._labels[outcome.run_id])
+
+    def tick(self, now: bool = False) -> None:
+        """Refresh the view if it is time to."""
+        if now or time.monotonic() - self._last > (REFRESH_SECONDS if self._live else LINE_SECONDS):
+            self._last = time.monotonic()
+            if self._live:
+                self._live.update(self._view())
+            else:
+                self._console.print(self.line(), highlight=False, soft_wrap=True)
+
+    def line(self) -> str:
+        """The state in one line."""
+        s = self._schedule
+        counts = f"{s.count('done')}/{len(s.state)} done, {len(self._running)} running"
+        failed, blocked = s.count("failed", "diverged"), s.count(BLOCKED)
+        counts += (f", {failed} failed" if failed else "") + (f", {blocked} blocked" if blocked else "")
+        best = f" | best {self._metric} {self._best[0]:.3f} ({self._best[1]})" if self._best else ""
+        return f"{counts}{best} | {self._left()}"
+
+    def _left(self) -> str:
+        left = self.seconds_left()
+        return "time left: not known yet" if left is None else f"about {duration(left)} left"
+
+    def seconds_left(self) -> float | None:
+        """Remaining work at the speed seen so far; None before anything was seen."""
+        waiting = sum(self._cost[r] for r, state in self._schedule.state.items() if state == "waiting")
+        parts = {r: self._fraction(r) for r in self._running}
+        if self._worked:
+            rate = self._seconds / self._worked
+        elif any(f > 0.02 for f in parts.values()):  # the first runs: by the share of their steps
+            done = sum(f * self._cost[r] for r, f in parts.items())
+            rate = sum(time.monotonic() - self._running[r] for r in parts) / max(done, 1e-12)
+        else:
+            return None
+        running = sum((1 - f) * self._cost[r] for r, f in parts.items())
+        return rate * (waiting + running) / max(1, self._concurrency)
+
+    def _fraction(self, run_id: str) -> float:
+        """The share of a running run's steps that is done, as its claim last said."""
+        last = RunFolder(self._store, run_id).last_attempt() or {}
+        return min(1.0, last.get("step", 0) / last["total"]) if last.get("total") else 0.0
+
+    def _view(self) -> Table:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        table = Table.grid(padding=(0, 1))
+        table.add_row(ProgressBar(len(self._schedule.state), self._schedule.count("done"), width=40), self.line())
+        for run_id, since in list(self._running.items())[:8]:
+            table.add_row(ProgressBar(1.0, self._fraction(run_id), width=40),
+                          f"{duration(time.monotonic() - since)}  {run_id}  {self._labels.get(run_id, '(parent)')}")
+        return table
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `4 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
