@@ -6,6 +6,8 @@ Names are imported when first used, so that a plan can be made without waiting f
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,9 +55,20 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'plm' has no attribute {name!r}")
     found = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    globals()[name] = found  # a submodule of the same name (plm.train) must not take its place
+    globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Importing a submodule sets it as an attribute: `plm.train` and `plm.external` must stay the functions."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -112,14 +112,15 @@ def _from_checkpoint(objective: Objective, source: Source, store: Store) -> tupl
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with seeded(0):
         model, info = objective.auto().from_pretrained(where, config=config, local_files_only=True, dtype=torch.float32,
-                                                       output_loading_info=True)
+                                                       output_loading_info=True, ignore_mismatched_sizes=True)
+    misfits = {n for n, *_ in info["mismatched_keys"]}  # such as a head for another number of classes
     missing = sorted(n for n in info["missing_keys"] if not _is_head(n, model))
     extra = sorted(n for n in info["unexpected_keys"] if not _is_head(n, model))
-    extra += sorted(str(n) for n in info.get("mismatched_keys", ()))
+    extra += sorted(str(n) for n in info["mismatched_keys"] if not _is_head(n[0], model))
     if missing or extra:
         raise Mismatch(str(where), missing, extra)
     model.eval()
-    return model, [name for name, _ in model.named_parameters() if name in set(info["missing_keys"])]
+    return model, [name for name, _ in model.named_parameters() if name in info["missing_keys"] or name in misfits]
 
 
 def _is_head(name: str, model: PreTrainedModel) -> bool:

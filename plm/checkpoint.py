@@ -39,7 +39,7 @@ def weights_sha256(model: PreTrainedModel) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(weights(model).items()):
         total.update(name.encode())
-        total.update(tensor.view(torch.uint8).numpy() if tensor.ndim else tensor.numpy().tobytes())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

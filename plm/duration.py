@@ -33,7 +33,7 @@ class Duration:
         object.__setattr__(self, "amount", float(self.amount))
 
     def __str__(self) -> str:
-        return f"{self.unit}:{self.amount:g}" if self.amount < 1e15 else f"{self.unit}:{int(self.amount)}"
+        return f"{self.unit}:{int(self.amount) if self.amount.is_integer() else self.amount}"
 
     def in_steps(self, *, num_examples: int, batch_size: int, seq_len: int) -> int:
         """Optimizer steps, at least one.

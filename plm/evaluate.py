@@ -5,6 +5,7 @@ The predictions are kept so that every score can be recomputed and every compari
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,10 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: PreTrainedModel, spec: RunSpec, stream: Stream) -> Evaluation:
-    """Score a model on the run's evaluation split. It is left in training mode as it was found."""
+    """Score a model on the run's evaluation split. It is left in training mode as it was found.
+
+    Where the loss is not a number nothing is scored.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -44,7 +48,7 @@ def evaluate(model: PreTrainedModel, spec: RunSpec, stream: Stream) -> Evaluatio
     records.sort(key=lambda record: record["id"])
     metrics = {"val/loss": loss / max(1, count)}
     task = getattr(spec.data, "task", None)
-    if task is None:
+    if task is None or not math.isfinite(loss):
         return Evaluation(metrics, records)
     predictions, labels = predicted(records), np.array([r["label"] for r in records])
     scores = {f"val/{name}": METRICS[name].score(predictions, labels) for name in task.metrics}

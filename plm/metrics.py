@@ -38,7 +38,9 @@ def _accuracy(predictions: Array, labels: Array) -> float:
 def _f1(predictions: Array, labels: Array) -> float:
     from sklearn.metrics import f1_score
 
-    return float(f1_score(labels, predictions, average=_average(labels), zero_division=0))
+    if _average(labels) == "binary":  # a third class that is only ever predicted is not class 1
+        return float(f1_score(labels == 1, predictions == 1, zero_division=0))
+    return float(f1_score(labels, predictions, average="macro", zero_division=0))
 
 
 def _average(labels: Array) -> str:
@@ -111,8 +113,14 @@ def weighted_pearson(predictions: Array, labels: Array, weights: Array) -> Array
     n = weights.sum(1)
     mean_x, mean_y = weights @ x / n, weights @ y / n
     covariance = weights @ (x * y) / n - mean_x * mean_y
-    spread = (weights @ x**2 / n - mean_x**2) * (weights @ y**2 / n - mean_y**2)
-    return np.clip(_ratio(covariance, np.sqrt(np.maximum(spread, 0))), -1, 1)
+    spread_x, spread_y = (_spread(weights @ v**2 / n, mean) for v, mean in ((x, mean_x), (y, mean_y)))
+    return np.clip(_ratio(covariance, np.sqrt(spread_x * spread_y)), -1, 1)
+
+
+def _spread(mean_square: Array, mean: Array) -> Array:
+    """Variance; 0, not what rounding leaves of it, where all weight is on equal values."""
+    variance = mean_square - mean**2
+    return np.where(variance > 1e-12 * mean_square, variance, 0.0)
 
 
 def weighted_spearman(predictions: Array, labels: Array, weights: Array) -> Array:

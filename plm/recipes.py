@@ -57,7 +57,8 @@ def pretrain(architecture: Model, text: str, *, duration: Duration, vocabulary: 
         vocabulary: The model (by path or hub id) whose tokenizer reads the text; None for `world`.
 
     Raises:
-        ValueError: no such folder or model; or the architecture's vocabulary is smaller than the tokenizer's.
+        ValueError: no such folder or model; the architecture's vocabulary is smaller than the tokenizer's, or it reads
+            shorter sequences; a duration in epochs.
     """
     from plm.data.corpus import Corpus
     from plm.data.files import files
@@ -68,6 +69,11 @@ def pretrain(architecture: Model, text: str, *, duration: Duration, vocabulary: 
     if there > shape(architecture).vocab_size:
         raise ValueError(f"the tokenizer has {there:,} tokens and the model a vocabulary of "
                          f"{shape(architecture).vocab_size:,}: raise vocab_size.")
+    if seq_len > shape(architecture).max_position_embeddings:
+        raise ValueError(f"seq_len {seq_len}: the model reads {shape(architecture).max_position_embeddings} tokens at most. "
+                         "Shorten it, or raise max_position_embeddings.")
+    if duration.unit == "epochs":
+        raise ValueError(f"a duration of {duration}: pretraining is given in steps or tokens.")
     return RunSpec(
         objective=MaskedLM(), init=Scratch(architecture), data=corpus,
         optim=AdamW(lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps), duration=duration,

@@ -91,9 +91,11 @@ def decode(document: Any) -> Any:
     if document.get("version") != getattr(cls, "version", None):
         raise ValueError(f"{document['kind']} of version {document.get('version')} was asked for; "
                          f"this installation has version {getattr(cls, 'version', None)}.")
+    if given.get("trainer", TRAINER) != TRAINER:
+        raise ValueError(f"trainer {given['trainer']} was asked for; this installation has trainer {TRAINER}.")
     try:
         return cls(**given)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"{document['kind']} does not fit: {error}") from error
 
 
@@ -175,6 +177,7 @@ class AdamW:
             raise ValueError(f"a schedule {self.schedule!r}: there are linear and constant.")
         if self.warmup_steps < 0 or self.weight_decay < 0 or not self.clip > 0 or not self.eps > 0:
             raise ValueError(f"{self}: warm-up and weight decay must not be negative, clip and eps must be positive.")
+        object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
 
 
 @dataclass(frozen=True)
@@ -224,8 +227,9 @@ class RunSpec:
     @cached_property
     def total_steps(self) -> int:
         """Optimizer steps from beginning to end."""
-        return self.duration.in_steps(num_examples=self.data.num_sequences, batch_size=self.batch_size,
-                                      seq_len=self.seq_len)
+        # A corpus does not know its length before it is tokenised, and only epochs need it.
+        examples = self.data.num_sequences if self.duration.unit == "epochs" else 1
+        return self.duration.in_steps(num_examples=examples, batch_size=self.batch_size, seq_len=self.seq_len)
 
     def at(self, step: int) -> Checkpoint:
         """The run's weights after `step` optimizer steps; step 0 is its initialisation.

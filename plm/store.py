@@ -116,6 +116,8 @@ class Store:
         if written is not None:
             try:
                 found = RunSpec.from_json(written.decode())
+            except FileNotFoundError:  # it names a model's folder that has moved since; where it lies is not identity
+                return folder
             except ValueError as error:
                 raise ValueError(f"{self.root / folder.key}/spec.json: {error} Remove the folder to run it anew.") from error
             if found != spec and found.run_id != spec.run_id:
@@ -305,6 +307,7 @@ class Attempt:
     record: dict[str, Any] = field(default_factory=dict)
     _lost: threading.Event = field(default_factory=threading.Event)
     _ended: threading.Event = field(default_factory=threading.Event)
+    _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         now = time.time()
@@ -330,15 +333,14 @@ class Attempt:
         while not self._ended.wait(RENEW_SECONDS):
             try:
                 self.check()
-                self.folder.store.put(self.key, self.encoded() if self._ended.is_set() else self._renewed())
+                with self._writing:  # the final record must be the last one
+                    if not self._ended.is_set():
+                        self.record["renewed"] = time.time()
+                        self.folder.store.put(self.key, self.encoded())
             except Lost:
                 return
             except OSError:
                 continue  # the store is away for a moment: the claim lasts until it is stale
-
-    def _renewed(self) -> bytes:
-        self.record["renewed"] = time.time()
-        return self.encoded()
 
     def check(self) -> None:
         """Raise `Lost` if a newer attempt exists."""
@@ -355,8 +357,9 @@ class Attempt:
     def end(self, outcome: str, **details: Any) -> None:
         """Leave the final record: `done`, `stopped`, `failed` or `diverged`."""
         self._ended.set()
-        self.record |= {"outcome": outcome, "ended": time.time(), **details}
-        self.folder.store.put(self.key, self.encoded())
+        with self._writing:
+            self.record |= {"outcome": outcome, "ended": time.time(), **details}
+            self.folder.store.put(self.key, self.encoded())
 
     def finish(self, files: dict[str, bytes]) -> None:
         """Write the run's last files, then `DONE`.

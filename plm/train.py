@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class Stopped(Exception):
     """Training was asked to stop; it has left a checkpoint to go on from."""
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Who wants to hear of progress: the seam between this library and an engine."""
 
@@ -101,6 +102,9 @@ def train(spec: RunSpec, *, store: str | Path | Store = "./runs", execution: Exe
                 _loop(spec, folder, attempt, execution, reporter, should_stop, cache or Cache())
             except (Stopped, Lost):
                 raise
+            except (KeyboardInterrupt, SystemExit):  # this process may live on (a notebook): let the claim go
+                attempt.end("stopped")
+                raise
             except Exception as error:
                 outcome = "diverged" if isinstance(error, Diverged) else "failed"
                 folder.put("error.txt", traceback.format_exc().encode())
@@ -115,7 +119,8 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
     began = saved = time.monotonic()
     stream = open_stream(spec, folder.store, cache)
     built = build(spec, folder.store, cache)
-    model = built.model.to(execution.device).train()
+    model = built.model
+    model.to(torch.device(execution.device)).train()  # type: ignore[arg-type]  # its decorator hides the signature
     optimizer = optim.build(model, spec.optim)
     progress = checkpoint.resume(folder, model, optimizer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
     earlier, step = progress["seconds"], progress["step"]
@@ -123,7 +128,8 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
     pretraining = isinstance(spec.data, Corpus)
     keep = {*execution.keep, *([total] if pretraining or execution.keep_weights else [])}
     log_every, evaluate_every = max(1, total // LINES), max(1, total // EVALUATIONS) if pretraining else total
-    lines = [line for line in folder.metrics() if line["step"] <= step]
+    # The evaluation at the step that is gone on from is made again.
+    lines = [line for line in folder.metrics() if line["step"] < step or (line["step"] == step and "val/loss" not in line)]
     flops_per_token = 3 * shape(spec.init.architecture()).flops_per_token(spec.seq_len)  # backward is twice forward
     _note_environment(folder, execution)
     attempt.record["total"], attempt.record["from"] = total, step
@@ -141,6 +147,9 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
         evaluation = None
         if step % evaluate_every == 0 and step > 0 or step == total:
             evaluation = evaluate(model, spec, stream)
+            if not math.isfinite(evaluation.metrics["val/loss"]):
+                publish()
+                raise Diverged(f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} of {total}.")
             lines.append(_line(step, progress["tokens"], evaluation.metrics))
         progress["step"], progress["seconds"] = step, earlier + time.monotonic() - began
         stopping = step < total and should_stop()
@@ -204,7 +213,7 @@ def open_stream(spec: RunSpec, store: Store, cache: Cache) -> Stream:
     """The batches of a run; what was tokenised stays in the cache."""
     if isinstance(spec.data, Corpus):
         return BlockStream(spec, store.root / "data")
-    key = (spec.data.task, spec.init.architecture(), spec.seq_len)
+    key = (spec.data.task, tokenizers.source(spec), spec.init.architecture(), spec.seq_len)
     rows = cache.remember(cache.data, key, lambda: tokenise(spec, tokenizers.of(spec), spec.seq_len))
     return ExampleStream(spec, rows, segments=shape(spec.init.architecture()).segments)
 

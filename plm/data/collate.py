@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from plm.data import tokenizer as tokenizers
 from plm.data.corpus import Corpus, block_order, blocks
 from plm.data.examples import batches
+from plm.models import config_of
 from plm.objectives.mlm import MaskedLM, mask
 from plm.rng import numpy_stream
 from plm.spec import RunSpec
@@ -36,6 +37,7 @@ EVALUATION_MASKS = 0
 Tokens = tuple[list[int], list[int]]
 
 
+@runtime_checkable
 class Stream(Protocol):
     """Batches of one run."""
 
@@ -79,7 +81,7 @@ def tokenise(spec: RunSpec, tokenizer: Tokenizer, seq_len: int) -> Tokenised:
     train, held_out = load(spec.data.task)  # type: ignore[union-attr]
     return Tokenised(tokenizers.encode(tokenizer, train.texts, seq_len), train.labels,
                      tokenizers.encode(tokenizer, held_out.texts, seq_len), held_out.labels,
-                     tokenizer.token_to_id("[PAD]") or 0)
+                     config_of(spec.init.architecture()).pad_token_id or 0)  # decoders find a text's end by it
 
 
 class ExampleStream:
@@ -127,19 +129,22 @@ class BlockStream:
         self._spec, self._objective = spec, spec.objective
         self._train, self._held_out = (blocks(spec.data, split, spec.seq_len, folder) for split in ("train", "validation"))
         tokenizer = spec.data.tokenizer()
-        self._mask_id, self._vocab_size = tokenizer.token_to_id("[MASK]"), tokenizer.get_vocab_size()
+        mask_id = tokenizer.token_to_id("[MASK]")
+        if mask_id is None:
+            raise ValueError("the tokenizer has no [MASK] token, which masked language modelling needs.")
+        self._mask_id, self._vocab_size = mask_id, tokenizer.get_vocab_size()
         self._special = np.array([tokenizer.token_to_id(t) for t in tokenizers.SPECIAL.values()
                                   if tokenizer.token_to_id(t) is not None])
         self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def batch(self, step: int) -> dict[str, Tensor]:
         positions = np.arange(step * self._spec.batch_size, (step + 1) * self._spec.batch_size)
-        rows = [self._order(p // len(self._train))[p % len(self._train)] for p in positions]
+        rows = [self._order(int(p) // len(self._train))[p % len(self._train)] for p in positions]
         return self._masked(self._train[rows], np.asarray(rows), numpy_stream(self._spec.seeds.noise, "mask", step))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self._epoch[0] != epoch:
-            self._epoch = epoch, block_order(len(self._train), self._spec.seeds.order, int(epoch))
+            self._epoch = epoch, block_order(len(self._train), self._spec.seeds.order, epoch)
         return self._epoch[1]
 
     def evaluation(self) -> Iterator[dict[str, Tensor]]:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from plm.data import tokenizer as tokenizers
 from plm.data.files import Files
 from plm.data.world import World
-from plm.external import verify
 from plm.rng import numpy_stream
 from plm.spec import External, digest
 
@@ -55,7 +54,7 @@ class Corpus:
         """The tokenizer."""
         if self.vocabulary is None:
             return tokenizers.word_level(tuple(self.text.vocabulary()))  # type: ignore[union-attr]
-        return tokenizers.load(str(verify(self.vocabulary)))
+        return tokenizers.load(self.vocabulary)
 
 
 def blocks(corpus: Corpus, split: str, seq_len: int, folder: Path) -> NDArray[np.int32]:
@@ -83,7 +82,7 @@ def blocks(corpus: Corpus, split: str, seq_len: int, folder: Path) -> NDArray[np
 def _tokens(corpus: Corpus, split: str) -> Iterator[NDArray[np.int32]]:
     tokenizer = corpus.tokenizer()
     start, end = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
-    for document in corpus.text.texts(split):
+    for document in corpus.text.text(split):
         lines = tokenizer.encode_batch(document.split("\n"), add_special_tokens=False)
         yield np.asarray([start, *(token for line in lines for token in (*line.ids, end))], np.int32)
 

@@ -26,7 +26,7 @@ class Files:
     paths: tuple[tuple[str, ...], tuple[str, ...]] = location()
     name: str = location()
 
-    def texts(self, split: str) -> Iterator[str]:
+    def text(self, split: str) -> Iterator[str]:
         """The documents of a split, read one after the other.
 
         Raises:

@@ -67,6 +67,9 @@ def _split(folder: Path, wanted: tuple[str, ...], given: str | None) -> pa.Table
     files = sorted(f for f in folder.rglob("*") if f.suffix in EXTENSIONS and f.name != "task.json")
     for split in wanted:
         shards = [f for f in files if f.stem == split or f.stem.startswith(f"{split}-")]
+        if len({(f.parent, f.suffix) for f in shards}) > 1:
+            raise ValueError(f"{folder} has more than one {split} split: {', '.join(str(f.relative_to(folder)) for f in shards)}."
+                             " Name a folder with one of them.")
         if shards:
             return pa.concat_tables([read(f) for f in shards])
     raise ValueError(f"{folder} has no {' or '.join(wanted)} split: it holds "

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plm.data.examples import Examples
 from plm.external import verify
 from plm.models import Model
-from plm.spec import Checkpoint, RunSpec
+from plm.spec import Checkpoint, External, RunSpec
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from plm.data.corpus import Corpus
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
            "mask_token": "[MASK]"}
@@ -29,24 +32,37 @@ def of(spec: RunSpec) -> Tokenizer:
     Raises:
         ValueError: the run starts from nothing and its data has no tokenizer.
     """
-    own = getattr(spec.data, "tokenizer", None)
-    if own is not None:
-        return own()
+    found = source(spec)
+    return load(found) if isinstance(found, External) else found.tokenizer()
+
+
+def source(spec: RunSpec) -> Corpus | External:
+    """What a run's tokenizer is read from: equal sources, equal tokens.
+
+    Raises:
+        ValueError: the run starts from nothing and its data has no tokenizer.
+    """
     origin = spec.init.origin
+    if not isinstance(spec.data, Examples):
+        return spec.data
     if isinstance(origin, Checkpoint):
-        return of(origin.run)
+        return source(origin.run)
     if isinstance(origin, Model):
         raise ValueError(f"{spec.run_id} starts from scratch and has no tokenizer: start from a pretrained model.")
-    return load(str(verify(origin)))
+    return origin
+
+
+def load(model: External) -> Tokenizer:
+    """The tokenizer of an external model, without truncation or padding.
+
+    Raises:
+        ValueError: its files have changed, or there is no tokenizer that can be read.
+    """
+    return _load(str(verify(model)), model.files)
 
 
 @functools.lru_cache(maxsize=8)
-def load(folder: str) -> Tokenizer:
-    """The tokenizer in a model's folder, without truncation or padding.
-
-    Raises:
-        ValueError: the folder has no tokenizer that can be read.
-    """
+def _load(folder: str, files: tuple[tuple[str, str], ...]) -> Tokenizer:
     from tokenizers import Tokenizer
 
     path = Path(folder) / "tokenizer.json"

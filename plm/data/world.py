@@ -1,10 +1,10 @@
-"""A small generated language with its gold annotation: text to pretrain on, facts, and tasks to fine-tune on.
+"""A small generated language with gold annotation: text to pretrain on, facts, and tasks to fine-tune on.
 
-The distinction it draws: what a word's *company* shows and what its *form* shows. A noun belongs to one of a few
-latent kinds and each of its forms is singular or plural; neither can be read off the letters, both follow from the
-words beside it in the text (selective verbs and adjectives take one kind, determiners and verbs agree in number).
-The tasks put nouns that were never labelled into frames of neutral words, so only pretraining can help. Everything
-follows from `World.seed`; `VERSION` changes whenever the same seed would give another text.
+The distinction it draws: what a word's form shows and what only its company shows. A noun belongs to one
+of a few latent kinds, and each of its two forms is singular or plural; the letters tell neither, the words
+beside it tell both (verbs and adjectives select one kind, determiners and verbs agree in number). The tasks
+put nouns that were never labelled into frames of neutral words, so only pretraining can help. Everything
+follows from the world's fields; `VERSION` changes whenever the same fields would give another text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Inflected:
-    """A noun or verb: singular and plural form, and the latent kind it belongs to or selects (None: any kind)."""
+    """A noun or verb: its singular and plural form, and the kind it belongs to or selects (None: any)."""
 
     forms: tuple[Token, Token]
     kind: int | None
@@ -117,11 +117,13 @@ W = _fixed(
     "is/AUX are/AUX does/AUX do/AUX not/PART he/PRON she/PRON ./PUNCT "
     "in/ADP from/ADP for/ADP near/ADP behind/ADP with/ADP under/ADP beside/ADP"
 )
-DETERMINERS = (Bag([W["the"], W["a"], W["every"], W["this"]]), Bag([W["the"], W["some"], W["most"], W["these"]]))
+DETERMINERS = tuple(
+    Bag([W[word] for word in row.split()]) for row in ("the a every this", "the some most these")
+)
 PREPOSITIONS = Bag([W["near"], W["behind"], W["with"], W["under"], W["beside"]])
 CONJUNCTIONS = Bag([W["and"], W["but"], W["or"]])
 BE, DO = (W["is"], W["are"]), (W["does"], W["do"])
-RELATIONS = (("lives", "in"), ("comes", "from"), ("works", "for"), ("cares", "for"))  # the first two: of places
+PLACE_RELATIONS, PERSON_RELATIONS = ("lives in", "comes from"), ("works for", "cares for")
 RATES = (0.02, 0.1, 0.4)
 TOPICAL = 0.85  # the share of a document's nouns that are of its own kind
 CONSONANTS, VOWELS = "bdfgklmnprtvz", "aeiou"
@@ -135,9 +137,10 @@ class Lexicon:
         coin, kinds = _coin(dice), range(world.num_kinds)
 
         def noun(kind: int) -> Inflected:
-            forms = [(stem + ending, "NOUN") for stem in (next(coin),) for ending in "ao"]
+            stem = next(coin)
+            one, other = (stem + "a", "NOUN"), (stem + "o", "NOUN")
             # Half of the nouns swap the endings, so that an ending alone does not tell the number.
-            return Inflected(tuple(forms[::-1] if dice.chance(0.5) else forms), kind)
+            return Inflected((other, one) if dice.chance(0.5) else (one, other), kind)
 
         def verbs(n: int, kind: int | None) -> Bag[Inflected]:
             stems = [next(coin) for _ in range(n)]
@@ -152,7 +155,9 @@ class Lexicon:
         # One in four is kept from the labelled rows; pairs, since neighbours belong to different domains.
         self.task_nouns = {
             "train": [_flat([noun for i, noun in enumerate(own[:n]) if i // 2 % 4]) for own in by_kind],
-            "validation": [_flat([noun for i, noun in enumerate(own[:n]) if not i // 2 % 4]) for own in by_kind],
+            "validation": [
+                _flat([noun for i, noun in enumerate(own[:n]) if not i // 2 % 4]) for own in by_kind
+            ],
         }
         self.taking = [verbs(12, kind) for kind in kinds] + [verbs(12, None)]  # by the kind of the object
         self.acting = [verbs(12, kind) for kind in kinds] + [verbs(12, None)]  # by the kind of the subject
@@ -168,7 +173,10 @@ def _flat(items: Sequence[T]) -> Bag[T]:
 
 
 def _noun_bag(nouns: list[Inflected], core: int, domain: int) -> Bag[Inflected]:
-    """Share four fifths of the weight evenly over the core, the rest by Zipf's law; tilt to the domain's own."""
+    """Weigh the core evenly and the tail by Zipf's law, four to one; every other noun is the domain's own.
+
+    Flat, because a noun needs hundreds of sightings before a small model knows its kind.
+    """
     tail = _zipf(len(nouns) - core)
     weights = np.concatenate([np.full(core, 0.8 / core), 0.2 * tail / tail.sum()])
     return Bag(nouns, weights * np.where(np.arange(len(nouns)) % len(DOMAINS) == domain, 3.0, 1.0))
@@ -191,7 +199,7 @@ class Grammar:
 
     def __init__(self, lexicon: Lexicon, dice: Dice, domain: str) -> None:
         self.lexicon, self.dice, self.nouns = lexicon, dice, lexicon.nouns[domain]
-        self.topic, self.cast = 0, ()
+        self.topic, self.cast = 0, tuple[Token, ...]()
 
     def turn_to(self, cast: tuple[Token, ...]) -> None:
         """Begin a document: about `cast`, and mostly about nouns of one kind."""
@@ -200,7 +208,7 @@ class Grammar:
     def kind(self) -> int:
         return self.topic if self.dice.chance(TOPICAL) else self.dice.below(len(self.nouns))
 
-    def select(self, bags: Sequence[Bag], kind: int) -> object:
+    def select(self, bags: Sequence[Bag[T]], kind: int) -> T:
         """Pick a word that takes `kind`, or one time in five a neutral one."""
         return self.dice.pick(bags[-1 if self.dice.chance(0.2) else kind])
 
@@ -249,14 +257,14 @@ class Grammar:
         dice, lexicon = self.dice, self.lexicon
         draw = dice.below(16)
         if draw == 0:
-            verb = dice.pick(lexicon.saying).forms[SINGULAR]
-            return [someone, verb, W["that"], *self.clause(other), W["."]]
+            says = dice.pick(lexicon.saying).forms[SINGULAR]
+            return [someone, says, W["that"], *self.clause(other), W["."]]
         if draw == 1:
             conjunction = dice.pick(CONJUNCTIONS)
             return [*self.clause(someone), conjunction, *self.clause(other), W["."]]
         if draw == 2:
-            verb = dice.pick(lexicon.taking[-1])
-            return [someone, *self.verb(verb, SINGULAR), other, W["."]]
+            verb = self.verb(dice.pick(lexicon.taking[-1]), SINGULAR)
+            return [someone, *verb, other, W["."]]
         return [*self.clause(someone), W["."]]
 
 
@@ -269,21 +277,24 @@ def _sentence(tokens: list[Token]) -> Sentence:
 class World:
     """A language and everything said in it."""
 
+    kind: ClassVar[str] = "data/world"
+    version: ClassVar[int] = VERSION
     seed: int = 0
     num_documents: int = 40_000  # in train; validation has a twentieth
-    num_nouns: int = 640
-    num_task_nouns: int = 96
-    num_kinds: int = 4  # even: the even kinds are pleasant, the odd ones unpleasant
+    num_nouns: int = 640  # of two forms each
+    num_task_nouns: int = 96  # the frequent ones
+    num_kinds: int = 4  # an even number: kinds 0, 2, ... are pleasant, kinds 1, 3, ... unpleasant
 
     @cached_property
     def lexicon(self) -> Lexicon:
         return Lexicon(self)
 
     def vocabulary(self) -> list[str]:
-        """List every word that any text or task of this world can contain, sorted."""
-        lexicon, words = self.lexicon, set(W) | {verb for verb, _ in RELATIONS}
-        for bag in (*lexicon.nouns[DOMAINS[0]], *lexicon.taking, *lexicon.acting, lexicon.saying):
-            words |= {form for item in bag.items for form, _ in item.forms}
+        """List every word that a text or task of this world can contain, sorted."""
+        lexicon = self.lexicon
+        words = set(W) | {relation.split()[0] for relation in PLACE_RELATIONS + PERSON_RELATIONS}
+        for inflected in (*lexicon.nouns[DOMAINS[0]], *lexicon.taking, *lexicon.acting, lexicon.saying):
+            words |= {form for item in inflected.items for form, _ in item.forms}
         for bag in (*lexicon.adjectives, lexicon.adverbs, lexicon.places, *lexicon.people):
             words |= {form for form, _ in bag.items}
         return sorted(words)
@@ -292,16 +303,16 @@ class World:
         """List one fact a person and relation, with rates drawn from `RATES`."""
         dice, lexicon, facts = Dice(self.seed, "facts"), self.lexicon, []
         for subject, _ in (*lexicon.people[0].items, *lexicon.people[1].items):
-            for i, relation in enumerate(RELATIONS):
-                bag = lexicon.places if i < 2 else lexicon.people[dice.below(2)]
-                about = bag.items[dice.below(len(bag.items))][0]
-                facts.append(Fact(subject, " ".join(relation), about, RATES[dice.below(len(RATES))]))
+            for relation in PLACE_RELATIONS + PERSON_RELATIONS:
+                bag = lexicon.places if relation in PLACE_RELATIONS else lexicon.people[dice.below(2)]
+                about, _ = bag.items[dice.below(len(bag.items))]
+                facts.append(Fact(subject, relation, about, RATES[dice.below(len(RATES))]))
         return facts
 
     def documents(self, split: str) -> list[Document]:
         """Draw the documents of a split ("train" or "validation"); the domains alternate."""
         _check("split", split, SPLITS)
-        dice, about = Dice(self.seed, "documents", split), {}
+        dice, about = Dice(self.seed, "documents", split), dict[str, list[Fact]]()
         for fact in self.facts():
             about.setdefault(fact.subject, []).append(fact)
         grammars = [Grammar(self.lexicon, dice, domain) for domain in DOMAINS]
@@ -326,7 +337,7 @@ class World:
         return [str(document) for document in self.documents(split)]
 
     def task(self, name: str) -> dict[str, list[dict]]:
-        """Draw a task's rows by split: `sentence`, `label` (0 and 1 in turn, so any even head is balanced), `idx`.
+        """Draw a task's rows by split: `sentence`, `label` (0 and 1 in turn, so a head is balanced), `idx`.
 
         sentiment: 1 if the object's kind is pleasant, flipped by a negation.
         acceptability: 1 if the verb agrees with its subject, whatever stands between the two.
@@ -336,11 +347,11 @@ class World:
         return {split: self._rows(name, split, draw) for split in SPLITS}
 
     def _rows(self, name: str, split: str, draw: Callable) -> list[dict]:
-        dice = Dice(self.seed, "task", name, split)
-        return [
-            {"sentence": " ".join(word for word, _ in draw(self.lexicon, dice, split, i % 2)), "label": i % 2, "idx": i}
-            for i in range(TASK_ROWS[split])
-        ]
+        dice, rows = Dice(self.seed, "task", name, split), []
+        for i in range(TASK_ROWS[split]):
+            words = [word for word, _ in draw(self.lexicon, dice, split, i % 2)]
+            rows.append({"sentence": " ".join(words), "label": i % 2, "idx": i})
+        return rows
 
 
 def _state(fact: Fact) -> list[Token]:

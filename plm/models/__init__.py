@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from plm.spec import Checkpoint, Source
+from plm.spec import Checkpoint, External, Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +63,15 @@ def shape(source: Source | Model) -> Shape:
         return _shape(vars(source), source.kind)
     path = Path(source.path) / "config.json"
     return _shape(json.loads(path.read_text()), str(path))
+
+
+def config_of(architecture: External | Model) -> PreTrainedConfig:
+    """The transformers configuration of an architecture."""
+    from transformers import AutoConfig
+
+    if isinstance(architecture, Model):
+        return architecture.config()
+    return AutoConfig.from_pretrained(architecture.path, local_files_only=True)
 
 
 ALIASES = {"num_hidden_layers": ("n_layer", "n_layers", "num_layers"), "hidden_size": ("n_embd", "dim", "d_model"),

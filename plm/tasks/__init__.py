@@ -129,11 +129,16 @@ def _read(path: str, name: str, tables: tuple[pa.Table, pa.Table] | None,
 
     own = _task_json(Path(path) / "task.json")
     train, held_out = tables or splits(Path(path), own.get("splits"))
-    definition = registered if registered and _fits(registered, train) else _infer(train, path, own)
+    definition = registered if registered and not own.keys() - {"splits"} and _fits(registered, train) else \
+        _infer(train, path, own)
     texts = [_texts(t, definition.columns, f"{path} ({s})") for t, s in ((train, "train"), (held_out, "evaluation"))]
     labels, num_labels = _labels(train, held_out, definition, path)
     content = json.dumps([texts, labels], ensure_ascii=False, allow_nan=False).encode()
     metrics = definition.metrics or (("pearson", "spearman") if num_labels == 1 else ("accuracy",))
+    for metric in metrics if num_labels == 1 else ():
+        if metric not in ("pearson", "spearman"):
+            raise ValueError(f"{path}: metric {metric!r} is of classes, and the labels are real numbers: choose pearson or "
+                             'spearman, or set "kind" to "classification" in task.json.')
     task = Task(rows=hashlib.sha256(content).hexdigest(), num_labels=num_labels, metrics=metrics,
                 counts=(len(labels[0]), len(labels[1])), name=name, path=path)
     return task, Split(tuple(texts[0]), tuple(labels[0])), Split(tuple(texts[1]), tuple(labels[1]))
@@ -146,15 +151,22 @@ def _task_json(path: Path) -> dict[str, Any]:
         own = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    allowed = ("columns", "kind", "label", "metric", "splits")
-    for key in own:
+    allowed = {"columns": (list,), "kind": (str,), "label": (str,), "metric": (str, list), "splits": (dict,)}
+    if not isinstance(own, dict):
+        raise ValueError(f"{path} is not a JSON object with keys among {', '.join(allowed)}.")
+    for key, value in own.items():
         if key not in allowed:
             raise registry.unknown(f"key in {path}:", key, allowed)
+        inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+        if not isinstance(value, allowed[key]) or not all(isinstance(v, str) for v in inner):
+            raise ValueError(f"{path}: {key!r} is {value!r}; it must be a {' or '.join(t.__name__ for t in allowed[key])}, "
+                             "made of strings.")
     if own.get("kind", KINDS[0]) not in KINDS:
         raise registry.unknown(f"kind in {path}:", own["kind"], KINDS)
-    metrics = own.get("metric", [])
-    own["metric"] = [metrics] if isinstance(metrics, str) else metrics
-    for metric in own["metric"]:
+    metrics = own.get("metric")
+    if metrics is not None:
+        own["metric"] = [metrics] if isinstance(metrics, str) else metrics
+    for metric in own.get("metric", ()):
         if metric not in METRICS:
             raise registry.unknown(f"metric in {path}:", metric, METRICS)
     return own
@@ -169,10 +181,10 @@ def _infer(table: pa.Table, path: str, own: dict[str, Any]) -> Definition:
 
     there = table.column_names
     label = own.get("label", "label")
-    columns = tuple(own.get("columns", ())) or next(
-        (c for c in (*PAIRS, *((s,) for s in SINGLES)) if set(c) <= set(there)), None) or tuple(
-        f.name for f in table.schema if f.name != label and (pyarrow.types.is_string(f.type)
-                                                             or pyarrow.types.is_large_string(f.type)))
+    known: tuple[tuple[str, ...], ...] = (*PAIRS, *((name,) for name in SINGLES))
+    strings = tuple(f.name for f in table.schema if f.name != label
+                    and (pyarrow.types.is_string(f.type) or pyarrow.types.is_large_string(f.type)))
+    columns = tuple(own.get("columns", ())) or next((c for c in known if set(c) <= set(there)), strings)
     missing = [c for c in (*columns, label) if c not in there]
     if missing or not 1 <= len(columns) <= 2:
         raise ValueError(f"{path}: cannot tell the one or two columns of text and the label; "
@@ -194,7 +206,7 @@ def _texts(table: pa.Table, columns: tuple[str, ...], where: str) -> list[tuple[
         for row, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(f"{where}: column {name!r} holds {text!r} in row {row}, which is not text.")
-    return list(zip(*values, strict=True))  # type: ignore[arg-type]
+    return [tuple(map(str, row)) for row in zip(*values, strict=True)]
 
 
 def _labels(train: pa.Table, held_out: pa.Table, definition: Definition, path: str) -> tuple[list[list[float]], int]:
@@ -206,6 +218,9 @@ def _labels(train: pa.Table, held_out: pa.Table, definition: Definition, path: s
                          f"there are {held_out.column_names}.")
     both = [column(t, definition.label, path) for t in (train, held_out)]
     types = {bool if isinstance(v, bool) else type(v) for values in both for v in values}
+    if types - {bool, int, float, str}:
+        raise ValueError(f"{path}: column {definition.label!r} holds {next(iter(types)).__name__} values; a label is a whole "
+                         "number, a string or a real number.")
     if len(types) > 1 and types != {int, float}:
         raise ValueError(f"{path}: column {definition.label!r} mixes {', '.join(sorted(t.__name__ for t in types))}.")
     if definition.num_labels == 1 or (definition.num_labels is None and float in types):
@@ -220,18 +235,18 @@ def _labels(train: pa.Table, held_out: pa.Table, definition: Definition, path: s
     num_labels = definition.num_labels or len(present)
     for split, values in zip(("train", "evaluation"), both, strict=True):
         for row, value in enumerate(values):
-            if isinstance(value, str) or not 0 <= value < num_labels or value != int(value):  # type: ignore[operator]
+            if not isinstance(value, int | float) or not 0 <= value < num_labels or value != int(value):
                 raise ValueError(f"{path} ({split}): label {value!r} in row {row} is out of range: the classes are "
                                  f"0 to {num_labels - 1}, and those in the training rows are {present[:8]}.")
     if num_labels < 2:
         raise ValueError(f"{path}: every training row has label {present[0]}; a classification needs two classes.")
-    return [[int(v) for v in values] for values in both], num_labels  # type: ignore[call-overload]
+    return [[int(v) for v in values if isinstance(v, int | float)] for values in both], num_labels
 
 
 def _finite(value: object, path: str, label: str) -> float:
-    if isinstance(value, str) or not math.isfinite(value):  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{path}: column {label!r} holds {value!r}, which is not a finite number.")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _registered(name: str, definition: Definition) -> tuple[pa.Table, pa.Table]:

@@ -126,7 +126,8 @@ def _time(documents: list[str], resources: Resources) -> list[tuple[float, float
         store, cache = Store.at(scratch), Cache()
         for spec in map(RunSpec.from_json, documents):
             stream = open_stream(spec, store, cache)
-            model = build(spec, store, cache).model.to(execution.device).train()
+            model = build(spec, store, cache).model
+            model.to(torch.device(execution.device)).train()  # type: ignore[arg-type]
             optimizer = optim.build(model, spec.optim)
             for step in range(2):  # the first steps allocate
                 train_step(model, optimizer, spec, stream.batch(step), step, spec.optim.lr, execution)

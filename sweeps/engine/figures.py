@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -25,7 +27,7 @@ from sweeps.engine.sweep import Curve
 
 COLOURS = ("#1b3a5c", "#c8553d", "#3f7d58", "#8a6f9e", "#7a7a7a")
 MARKERS = ("o", "s", "^", "D", "v")
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "plm", "svg.fonttype": "none"}
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "plm", "svg.fonttype": "none"}
 
 
 def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
@@ -35,17 +37,18 @@ def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
         if not any(arm.estimate for arm in panel):
             continue
         figure = draw(plan.sweep.curve, panel)
-        for kind, data in (("png", _bytes(figure, "png")), ("svg", _bytes(figure, "svg"))):
+        for kind in ("png", "svg"):
             place = f"{model}-{task}".replace("/", "--")
             keys.append(f"{folder(plan.sweep.name)}/figures/{place}/curve.{kind}")
-            store.put(keys[-1], data)
+            store.put(keys[-1], _bytes(figure, kind))
         plt.close(figure)
     return keys
 
 
 def _bytes(figure: Figure, kind: str) -> bytes:
     sink = io.BytesIO()
-    figure.savefig(sink, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    with plt.rc_context(STYLE):  # the salt makes the same figure the same bytes
+        figure.savefig(sink, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return sink.getvalue()
 
 
@@ -53,7 +56,7 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
     """One figure: a subplot for each value of the axis drawn beside, a line for each value of the line axis."""
     beside = list(dict.fromkeys(arm.point[curve.beside] for arm in panel))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(beside), figsize=(1.6 + 4.2 * len(beside), 4.2), sharey=True, squeeze=False,
+        figure, axes = plt.subplots(1, len(beside), figsize=(3.4 + 4.2 * len(beside), 4.2), sharey=True, squeeze=False,
                                     layout="constrained")
         for ax, value in zip(axes[0], beside, strict=True):
             _subplot(ax, curve, [arm for arm in panel if arm.point[curve.beside] == value])
@@ -61,7 +64,7 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
                 ax.set_title(str(value), fontsize=9)
         axes[0][0].set_ylabel(f"{panel[0].metric} on the evaluation split")
         handles, labels = _legend(axes[0])
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False)
+        figure.legend(handles, labels, loc="outside right upper", frameon=False)
         first = panel[0].point
         figure.suptitle(f"{first.get('task', '')}, {first.get('model', '')}", fontsize=10)
         lines = caption(panel)
@@ -69,7 +72,7 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
     return figure
 
 
-def _legend(axes: Sequence[Axes]) -> tuple[list[object], list[str]]:
+def _legend(axes: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
     found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     return list(found.values()), list(found)
 
@@ -97,9 +100,9 @@ def _line(ax: Axes, curve: Curve, arms: Sequence[Arm], name: str, line: int, con
     x = [curve.position(a.point[curve.axis]) + 0.06 * control for a in arms]
     colour, marker = COLOURS[line % len(COLOURS)], MARKERS[line % len(MARKERS)]
     means = [a.estimate.mean for a in arms if a.estimate]
-    hollow = {"markerfacecolor": "white"} if control else {}
     ax.plot(x, means, color=colour, marker=marker, markersize=5, linewidth=1.6 if control == 0 else 1.0,
-            linestyle=("-", "--", "-.", ":")[control % 4], label=name, **hollow)
+            linestyle=("-", "--", "-.", ":")[control % 4], label=name,
+            markerfacecolor="white" if control else colour)
     banded = [(p, a.estimate.over_seeds) for p, a in zip(x, arms, strict=True) if a.estimate and a.estimate.over_seeds]
     if control == 0 and banded:
         ax.fill_between([p for p, _ in banded], [b.low for _, b in banded], [b.high for _, b in banded], color=colour,

@@ -15,6 +15,7 @@ from sweeps.engine.schedule import BLOCKED, Schedule
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.live import Live
     from rich.table import Table
 
     from sweeps.engine.worker import Outcome
@@ -32,9 +33,11 @@ class Progress:
         self._running: dict[str, float] = {}
         self._worked = self._seconds = 0.0
         self._best: tuple[float, str] | None = None
-        self._labels = {c.spec.run_id: " ".join(f"{k}={v}" for k, v in c.labels.items()) for c in schedule.plan.cells}
+        cells = schedule.plan.cells
+        varied = [axis for axis in cells[0].labels if len({c.labels[axis] for c in cells}) > 1]
+        self._labels = {c.spec.run_id: " ".join(f"{axis}={c.labels[axis]}" for axis in varied) for c in cells}
         self._last = 0.0
-        self._live = None
+        self._live: Live | None = None
         self.failures: list[Outcome] = []
 
     def __enter__(self) -> Progress:

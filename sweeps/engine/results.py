@@ -225,8 +225,8 @@ def table(panel: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
         e, d = arm.estimate, arm.difference
         rows.append([*(str(arm.point[a]) for a in shown),
                      f"{len(arm.seeds)}" if len(arm.seeds) == arm.asked else f"{len(arm.seeds)}/{arm.asked}",
-                     _number(e and e.mean), *(_interval(i) for i in ((e.over_seeds, e.over_examples, e.over_both) if e else (None,) * 3)),
-                     _number(d and d.mean, signed=True), _interval(d and d.over_both, signed=True), _p(arm.p_holm),
+                     _number(e.mean if e else None), *(_interval(i) for i in ((e.over_seeds, e.over_examples, e.over_both) if e else (None,) * 3)),
+                     _number(d.mean if d else None, signed=True), _interval(d.over_both if d else None, signed=True), _p(arm.p_holm),
                      " ".join(_number(v) for v in (e.values if e else ()))])
     return [*shown, *HEADINGS], rows
 

@@ -82,7 +82,7 @@ class Feed(Searcher):
         self._store, self._resources, self._keep_weights = store, resources, keep_weights
         self.run_of: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         spec = self.schedule.next()
         if spec is None:
             return Searcher.FINISHED if self.schedule.exhausted else None

@@ -1,16 +1,28 @@
-"""The generated language keeps its promises: stable, annotated, coherent, and with no way round pretraining."""
+"""The generated language is stable, annotated and coherent, and leaves no way round pretraining."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from itertools import pairwise
 from math import log
 
 import pytest
 
-from plm.data.world import DOMAINS, RATES, SPLITS, TASKS, VERSION, World
+from plm.data.world import DOMAINS, RATES, TASKS, VERSION, Document, World
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(seed=3)
+    return World(seed=3, num_documents=1_500)
+
+
+@pytest.fixture(scope="module")
+def documents(world: World) -> list[Document]:
+    return world.documents("train")
+
+
+@pytest.fixture(scope="module")
+def tasks(world: World) -> dict[str, dict[str, list[dict]]]:
+    return {name: world.task(name) for name in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -19,16 +31,15 @@ def nouns(world: World) -> set[str]:
     return {form for bag in bags for noun in bag.items for form, _ in noun.forms}
 
 
-def _naive_bayes(world: World, task: str, features) -> float:
+def _naive_bayes(rows: dict[str, list[dict]], features: Callable[[list[str]], list[str]]) -> float:
     """Score a count-based classifier on the validation rows."""
-    rows = world.task(task)
     counts: dict[int, Counter] = defaultdict(Counter)
     for row in rows["train"]:
         counts[row["label"]].update(features(row["sentence"].split()))
     total = {label: sum(c.values()) for label, c in counts.items()}
+    size = len(counts[0] | counts[1])
 
     def score(row: dict, label: int) -> float:
-        size = len(counts[0] | counts[1])
         words = features(row["sentence"].split())
         return sum(log((counts[label][w] + 1) / (total[label] + size)) for w in words)
 
@@ -36,28 +47,30 @@ def _naive_bayes(world: World, task: str, features) -> float:
     return sum(guesses) / len(guesses)
 
 
-def test_the_seed_decides_everything(world):
+def test_the_seed_decides_everything(documents):
     small = {"num_documents": 40}
     same, again, other = World(seed=3, **small), World(seed=3, **small), World(seed=4, **small)
     assert same.text("train") == again.text("train") != other.text("train")
     assert same.task("sentiment") == again.task("sentiment") != other.task("sentiment")
     assert same.facts() == again.facts() != other.facts()
     # A longer text starts with the shorter one, and the streams do not shift each other.
-    assert world.text("train")[:40] == same.text("train")
+    assert [str(document) for document in documents[:40]] == same.text("train")
     assert set(same.text("train")).isdisjoint(same.text("validation"))
 
 
 def test_the_first_document_is_frozen():
     assert VERSION == 1
-    assert World().text("train")[0].split("\n")[0] == "FROZEN"
+    assert World(num_documents=1).text("train") == [
+        "lezide works for norede .\nlezide vops some retilo .\nthe bigumule mivata rabig the varibe fupobo ."
+    ]
 
 
-def test_every_token_has_a_tag_and_is_in_the_vocabulary(world):
+def test_every_token_has_a_tag_and_is_in_the_vocabulary(world, documents, tasks):
     vocabulary = world.vocabulary()
     known = set(vocabulary)
     assert 1_800 <= len(vocabulary) == len(known) <= 4_000
     tags = defaultdict(set)
-    for document in world.documents("train")[:3_000]:
+    for document in documents:
         for sentence in document.sentences:
             assert len(sentence.tokens) == len(sentence.tags)
             for token, tag in zip(sentence.tokens, sentence.tags, strict=True):
@@ -65,15 +78,15 @@ def test_every_token_has_a_tag_and_is_in_the_vocabulary(world):
     assert set(tags) <= known
     assert all(len(of_word) == 1 for of_word in tags.values())
     assert len({tag for t in tags.values() for tag in t}) >= 11
-    for task in TASKS:
-        for rows in world.task(task).values():
+    for task in tasks.values():
+        for rows in task.values():
             assert {word for row in rows for word in row["sentence"].split()} <= known
 
 
-def test_documents_keep_to_their_entities(world):
+def test_documents_keep_to_their_entities(world, documents):
     people = {name for bag in world.lexicon.people for name, _ in bag.items}
     facts = {(f.subject, *f.relation.split(), f.object) for f in world.facts()}
-    for document in world.documents("train")[:500]:
+    for document in documents[:500]:
         assert document.domain in DOMAINS
         assert document.sentences[0].tokens[0] not in ("he", "she")
         subjects = [s.tokens[0] for s in document.sentences if s.tokens[0] in people | {"he", "she"}]
@@ -84,18 +97,19 @@ def test_documents_keep_to_their_entities(world):
                 assert sentence.tokens[:-1] in facts
 
 
-def test_domains_differ_in_their_words(world):
+def test_domains_differ_in_their_words(documents):
     use = {domain: Counter() for domain in DOMAINS}
-    for document in world.documents("train"):
-        for sentence in document.sentences:
-            use[document.domain].update(t for t, tag in zip(sentence.tokens, sentence.tags, strict=True) if tag == "NOUN")
-    home, field = use.values()
-    assert sum(max(home[w], field[w]) > 2 * min(home[w], field[w]) for w in home | field) > 0.8 * len(home | field)
+    for document in documents:
+        use[document.domain].update(token for sentence in document.sentences for token in sentence.tokens)
+    home, field = (use[domain] for domain in DOMAINS)
+    common = {word for word, n in (home + field).items() if n > 15}
+    tilted = {word for word in common if max(home[word], field[word]) > 2 * min(home[word], field[word])}
+    assert 0.3 < len(tilted) / len(common) < 0.7
 
 
-def test_facts_are_stated_at_their_rates(world):
+def test_facts_are_stated_at_their_rates(world, documents):
     stated, about = Counter(), Counter()
-    for document in world.documents("train"):
+    for document in documents:
         about[document.entities[0]] += 1
         stated.update({str(s) for s in document.sentences})
     share = {}
@@ -107,9 +121,9 @@ def test_facts_are_stated_at_their_rates(world):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_is_balanced_and_asks_for_nouns_never_labelled(world, nouns, task):
-    rows = world.task(task)
-    assert list(rows) == list(SPLITS) and len(rows["train"]) >= 2_000 and len(rows["validation"]) == 500
+def test_a_task_is_balanced_and_asks_for_nouns_never_labelled(tasks, nouns, task):
+    rows = tasks[task]
+    assert {split: len(part) for split, part in rows.items()} == {"train": 2_000, "validation": 500}
     seen = {}
     for split, part in rows.items():
         assert [row["idx"] for row in part] == list(range(len(part)))
@@ -120,17 +134,17 @@ def test_a_task_is_balanced_and_asks_for_nouns_never_labelled(world, nouns, task
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_neither_the_frame_nor_the_letters_give_the_label_away(world, nouns, task):
+def test_neither_the_frame_nor_the_letters_give_the_label_away(tasks, nouns, task):
     def frame(words: list[str]) -> list[str]:
         context = [w for w in words if w not in nouns]
-        return context + [" ".join(pair) for pair in zip(context, context[1:], strict=False)]
+        return context + [" ".join(pair) for pair in pairwise(context)]
 
     def letters(words: list[str]) -> list[str]:
         context = "-".join(w for w in words if w in ("not", "is", "are", "does", "do"))
         return [f"{context} {w[i:]}" for w in words if w in nouns for i in (-1, -2, -3)]
 
-    assert 0.4 < _naive_bayes(world, task, frame) < 0.6
-    assert 0.4 < _naive_bayes(world, task, letters) < 0.6
+    assert 0.4 < _naive_bayes(tasks[task], frame) < 0.6
+    assert 0.4 < _naive_bayes(tasks[task], letters) < 0.6
 
 
 def test_what_does_not_exist_is_refused_with_what_does(world):

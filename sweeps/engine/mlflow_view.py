@@ -1,0 +1,488 @@
+"""What a sweep looks like in MLflow, and the pass that makes a server look so.
+
+Two sides: a `Child` is computed from a run's folder alone, and what the server holds is only ever compared with it. A
+run of the server whose history is not the beginning of the folder's is replaced, never patched; all else is sent as it
+grows, with the times that the folder recorded, so that sending anything twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plm.spec import Checkpoint, External, RunSpec, digest
+from plm.store import RunFolder, Store
+
+if TYPE_CHECKING:  # imported when a server is spoken to: it takes a second and a half
+    from mlflow.entities import Run
+    from mlflow.tracking.client import MlflowClient
+
+VIEW = 1
+"""Version of what is shown; raising it makes the next pass show every run anew."""
+CLOCK = "train/tokens"
+"""The metric that every line of `metrics.jsonl` has: its history on the server says what has arrived."""
+STATUS = {"done": "FINISHED", "running": "RUNNING", "failed": "FAILED", "diverged": "FAILED", "interrupted": "KILLED"}
+KEY, PARAM, TAG, VALUES_A_BATCH, PARAMS_A_BATCH = 250, 6000, 5000, 1000, 100
+"""MLflow's limits. (A tag may have 8,000 characters, 5,000 on older servers.)"""
+NEVER_SHOWN = ("sweep.json",)
+
+Value = tuple[str, float, int, int]
+"""Metric, value, milliseconds, step: what MLflow keeps once, however often it is sent."""
+
+
+@dataclass(frozen=True)
+class PushReport:
+    """What one push did."""
+
+    runs: int = 0
+    """Runs that the view shows now."""
+    changed: int = 0
+    """Runs of which something was sent."""
+    values: int = 0
+    """Metric values sent."""
+    problems: tuple[str, ...] = ()
+    """Runs that cannot be shown, and why."""
+
+    def __add__(self, other: PushReport) -> PushReport:
+        return PushReport(self.runs + other.runs, self.changed + other.changed, self.values + other.values,
+                          self.problems + other.problems)
+
+    def __str__(self) -> str:
+        return f"{self.runs} runs shown, {self.changed} of them sent, {self.values} metric values"
+
+
+def redact(text: str) -> str:
+    """Take user names and passwords out of the URLs in a text."""
+    return re.sub(r"(\w://)[^/\s@]+(?:/[^/\s@]*)?@", r"\1***@", text)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^\w.\- /]", "_", name).strip("/. ")[:KEY] or "_"
+
+
+def _text(value: object, limit: int) -> str:
+    text = redact(str(value))
+    return text if len(text) <= limit else text[:limit - 3] + "..."
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From the store
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The cells that any call of a sweep asked for."""
+
+    metric: str
+    cells: dict[str, dict[str, str]]
+    """Run id -> axis -> label. A run that answers several cells has all their labels."""
+    values: dict[str, str]
+    """Axis -> all its labels."""
+
+    @staticmethod
+    def read(store: Store, sweep: str) -> Asked:
+        """Read `sweep.json`.
+
+        Raises:
+            ValueError: there is none, or it cannot be read.
+        """
+        try:
+            document = json.loads(store.get(f"sweeps/{sweep}/sweep.json") or b"")
+            axes: list[str] = document["axes"]
+            points: dict[str, list[dict[str, str]]] = {}
+            for cell in document["cells"]:
+                points.setdefault(cell["run_id"], []).append({a: str(cell["point"][a]) for a in axes})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{store.root}/sweeps/{sweep}/sweep.json cannot be read: {error!r}") from error
+
+        def joined(these: list[dict[str, str]], by: str) -> dict[str, str]:
+            return {axis: by.join(dict.fromkeys(point[axis] for point in these)) for axis in axes}
+
+        return Asked(str(document["metric"]), {run_id: joined(these, " or ") for run_id, these in points.items()},
+                     joined([point for these in points.values() for point in these], ", "))
+
+    def name(self, run_id: str) -> str:
+        """What tells a run from its siblings, in a line."""
+        if run_id not in self.cells:
+            return f"parent {run_id}"
+        point = self.cells[run_id]
+        varied = [axis for axis in point if "," in self.values[axis]] or list(point)
+        return " ".join(f"seed={point[a]}" if a == "seed" else point[a] for a in varied)
+
+
+@dataclass(frozen=True)
+class Child:
+    """A run as the view shows it."""
+
+    run_id: str
+    name: str
+    axes: dict[str, str]
+    """Empty: a run that cells come from."""
+    status: str
+    """The store's word for it."""
+    started: int
+    ended: int | None
+    attempts: int
+    """Executions that have ended."""
+    params: dict[str, str]
+    tags: dict[str, str]
+    values: list[Value]
+    """By step, each metric once a step."""
+    totals: list[Value]
+    """Of a finished run."""
+    dataset: tuple[str, str, str]
+    """Name, digest, and counts as JSON."""
+
+
+def read_child(folder: RunFolder, spec: RunSpec, name: str, axes: dict[str, str]) -> Child | None:
+    """Read a run's folder; None: it was never started.
+
+    Raises:
+        ValueError: a finished run's files were changed.
+    """
+    status, attempts = folder.status(), folder.attempts()
+    if status not in STATUS:
+        return None
+    ended = [int(1000 * a["ended"]) for a in attempts if a.get("ended")]
+    labels = {_key(axis): _text(label, PARAM) for axis, label in axes.items()}
+    tags = labels | {"run_id": folder.run_id, "role": "trial" if axes else "parent", "status": status,
+                     "environment": _environment(folder)} | _failure(folder, status, attempts)
+    values = _values(folder)
+    totals: list[Value] = []
+    if status == "done":
+        result, there = folder.result(), {(key, step) for key, _, _, step in values}
+        numbers = result["metrics"] | {"run/seconds": result["seconds"], "run/flops": result["flops"]}
+        totals = [(_key(k), float(v), max(ended), result["steps"]) for k, v in numbers.items()
+                  if math.isfinite(v) and (_key(k), result["steps"]) not in there]
+    return Child(folder.run_id, name, axes, status, int(1000 * attempts[0]["started"]),
+                 None if status == "running" else max(ended, default=int(1000 * attempts[-1]["renewed"])),
+                 len(ended), dict(_params(spec, "spec")) | labels, tags, values, totals, _dataset(spec))
+
+
+def _values(folder: RunFolder) -> list[Value]:
+    """The values of `metrics.jsonl`, each once a step, although two lines of a step repeat some."""
+    values: dict[tuple[str, int], Value] = {}
+    for line in folder.metrics():
+        for name, value in line.items():
+            if name not in ("step", "time") and math.isfinite(value):
+                at = (_key(name), int(line["step"]))
+                values.setdefault(at, (at[0], float(value), int(1000 * line["time"]), at[1]))
+    return list(values.values())
+
+
+def _arrivals(values: list[Value]) -> dict[int, int]:
+    return {step: ms for key, _, ms, step in values if key == CLOCK}
+
+
+def _environment(folder: RunFolder) -> str:
+    places = json.loads(folder.get("environment.json") or b"[]")
+    words = (f"{e['device']}, {e['threads']} threads, torch {e['versions'].get('torch')}" for e in places)
+    return _text(" + ".join(words), TAG)
+
+
+def _failure(folder: RunFolder, status: str, attempts: list[dict[str, Any]]) -> dict[str, str]:
+    if status not in ("failed", "diverged"):
+        return {"error": "", "mlflow.note.content": ""}  # empties an earlier attempt's
+    trace = redact((folder.get("error.txt") or b"").decode(errors="replace"))[-TAG + 100:]
+    return {"error": _text(attempts[-1].get("error", status), 500), "mlflow.note.content": f"```\n{trace}\n```"}
+
+
+def _params(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """A spec's fields, flattened; another run is its id, and where something lies stays out."""
+    if isinstance(value, Checkpoint):
+        yield key, f"{value.run.run_id} step {value.step}"
+    elif isinstance(value, External):
+        yield key, _text(f"{value.name} {digest(value)[:12]}", PARAM)
+    elif dataclasses.is_dataclass(value):
+        if not isinstance(value, RunSpec):
+            yield f"{key}.kind", str(getattr(value, "kind", type(value).__name__))
+        for f in dataclasses.fields(value):
+            if f.name == "name" or not f.metadata.get("location"):
+                yield from _params(getattr(value, f.name), f"{key}.{f.name}")
+    else:
+        yield key, _text(", ".join(map(str, value)) if isinstance(value, tuple) else value, PARAM)
+
+
+def _dataset(spec: RunSpec) -> tuple[str, str, str]:
+    task = getattr(spec.data, "task", None)
+    if task is not None:
+        counts = {"train": task.counts[0], "used": spec.data.num_sequences, "evaluation": task.counts[1]}
+        return _text(task.name, 500), task.rows[:12], json.dumps(counts)
+    text = getattr(spec.data, "text", spec.data)
+    return _text(getattr(text, "name", type(text).__name__.lower()), 500), digest(spec.data)[:12], "{}"
+
+
+def _files(store: Store, key: str) -> dict[str, bytes]:
+    """Every object below a prefix."""
+    found: dict[str, bytes] = {}
+    for name in store.list(key):
+        below = _files(store, f"{key}/{name}")
+        if below:
+            found |= {f"{name}/{path}": data for path, data in below.items()}
+        elif name not in NEVER_SHOWN and not (store.root / key / name).is_dir():
+            found[name] = store.get(f"{key}/{name}") or b""
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# To the server
+
+
+@dataclass
+class _Known:
+    """A run of the server."""
+
+    id: str
+    status: str
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    sent: dict[int, int] | None = None
+    """Step -> milliseconds of what has arrived; None: not asked yet."""
+
+    @staticmethod
+    def of(run: Run) -> _Known:
+        return _Known(run.info.run_id, run.info.status, run.info.run_name, dict(run.data.params), dict(run.data.tags))
+
+    @property
+    def state(self) -> str:
+        """Fingerprint of all that was shown when a pass last completed this run; empty: none ever did."""
+        return self.tags.get("plm.state", "")
+
+
+@dataclass
+class View:
+    """One sweep of one store on one server."""
+
+    store: Store
+    uri: str
+    sweep: str
+    artifacts: str | None = None
+    """Where the artifacts of a new experiment go; None: the server decides."""
+    turn: int = 0
+    """Number of this process's last push among all processes'."""
+    _client: MlflowClient | None = None
+    _experiment: str = ""
+    _parent: _Known | None = None
+    _children: dict[str, _Known] = field(default_factory=dict)
+    _specs: dict[str, RunSpec] = field(default_factory=dict)
+    _settled: dict[str, Child] = field(default_factory=dict)
+    """Finished runs that this process has shown: they are not read again."""
+
+    @property
+    def is_open(self) -> bool:
+        return self._client is not None
+
+    @property
+    def client(self) -> MlflowClient:
+        """Made on first use; with a new SQLite file, so are its tables (7 s)."""
+        if self._client is None:
+            from mlflow.tracking.client import MlflowClient
+
+            self._client = MlflowClient(tracking_uri=self.uri)
+        return self._client
+
+    def forget(self) -> None:
+        """Ask the server anew what it holds: something went wrong, or another process has pushed."""
+        self._experiment, self._parent = "", None
+        self._children, self._settled = {}, {}
+
+    def push(self, *, live: bool, tick: Callable[[], None] = lambda: None) -> PushReport:
+        """One pass over the store. `live`: the sweep goes on; `tick` is called after every run."""
+        asked = Asked.read(self.store, self.sweep)
+        children, problems = self._read(asked)
+        if not self._experiment:
+            self._find(tick)
+        if not children and self._parent is None:
+            return PushReport(problems=problems)
+        started = min((c.started for c in children), default=0)
+        self._parent = parent = self._parent or self._create(self.sweep, started, {"role": "sweep"})
+        report = PushReport(runs=len(children), problems=problems)
+        for child in children:
+            if child.run_id not in self._settled:
+                report += self._show(child, parent.id)
+                tick()
+            if child.status == "done":
+                self._settled[child.run_id] = child
+        self._show_parent(parent, asked, children, live)
+        return report
+
+    def _read(self, asked: Asked) -> tuple[list[Child], tuple[str, ...]]:
+        """Every run that was started, parents first, and what is wrong with those that cannot be read."""
+        children: dict[str, Child] = {}
+        problems: list[str] = []
+        for run_id in self._with_parents(asked, problems):
+            name, axes = asked.name(run_id), asked.cells.get(run_id, {})
+            child = self._settled.pop(run_id, None)
+            if child and (child.name, child.axes) == (name, axes):
+                self._settled[run_id] = children[run_id] = child
+                continue
+            try:
+                child = read_child(RunFolder(self.store, run_id), self._specs[run_id], name, axes)
+            except (ValueError, KeyError, TypeError) as error:
+                problems.append(redact(f"{run_id}: {error}"))
+                continue
+            if child:
+                children[run_id] = child
+        return list(children.values()), tuple(problems)
+
+    def _with_parents(self, asked: Asked, problems: list[str]) -> list[str]:
+        """The ids of the runs that have a `spec.json`, and of the runs they come from."""
+        found: dict[str, None] = {}
+
+        def collect(spec: RunSpec) -> None:
+            for checkpoint in spec.parents():
+                collect(checkpoint.run)
+            self._specs[spec.run_id] = spec
+            found[spec.run_id] = None
+
+        for run_id in asked.cells:
+            if run_id not in self._specs:
+                written = self.store.get(f"runs/{run_id}/spec.json")
+                if written is None:
+                    continue
+                try:
+                    self._specs[run_id] = RunSpec.from_json(written.decode())
+                except ValueError as error:
+                    problems.append(redact(f"{run_id}: {error}"))
+                    continue
+            collect(self._specs[run_id])
+        return list(found)
+
+    def _find(self, tick: Callable[[], None]) -> None:
+        """Find what earlier passes made, by tag; of two runs that show one thing (an answer was lost), one goes."""
+        self._experiment = self._experiment_id()
+        mine = f"tags.`plm.store` = '{self._store_id()}'"
+        page = self.client.search_runs([self._experiment], mine)
+        runs = list(page)
+        while page.token:
+            tick()
+            page = self.client.search_runs([self._experiment], mine, page_token=page.token)
+            runs += page
+        for run in sorted(runs, key=lambda r: (r.info.start_time, r.info.run_id)):
+            known = _Known.of(run)
+            if known.tags.get("role") == "sweep" and self._parent is None:
+                self._parent = known
+            elif known.tags.get("role") != "sweep" and known.tags.get("run_id", "") not in self._children:
+                self._children[known.tags.get("run_id", "")] = known
+            else:
+                self.client.delete_run(known.id)
+
+    def _experiment_id(self) -> str:
+        found = self.client.get_experiment_by_name(self.sweep)
+        if found is None:
+            tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI would ask otherwise
+            return self.client.create_experiment(self.sweep, artifact_location=self.artifacts, tags=tags)
+        if found.lifecycle_stage != "active":
+            self.client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+
+    def _store_id(self) -> str:
+        """What tells this store from others on the same server, wherever it is mounted."""
+        self.store.create("tracking/id", uuid.uuid4().hex[:12].encode())
+        return (self.store.get("tracking/id") or b"").decode()
+
+    def _create(self, name: str, started: int, tags: dict[str, str]) -> _Known:
+        tags = tags | {"plm.store": self._store_id()}
+        return _Known.of(self.client.create_run(self._experiment, started, tags, name))
+
+    def _show(self, child: Child, parent: str) -> PushReport:
+        """Make the server's run what the child is."""
+        tags = child.tags | {"mlflow.parentRunId": parent, "sweep": self.sweep}
+        state = _digest([VIEW, dataclasses.asdict(child), tags])
+        known = self._children.get(child.run_id)
+        if known and known.state == state:
+            return PushReport()
+        if known and not self._continues(known, child):
+            self.client.delete_run(known.id)
+            known = None
+        known = self._children[child.run_id] = known or self._create(child.name, child.started, tags)
+        if not known.state:
+            self._log_dataset(known, *child.dataset)
+        self._set_status(known, child.name, STATUS[child.status], child.ended)
+        arrived = max(known.sent or {}, default=-1)
+        values = [value for value in child.values if value[3] > arrived] + child.totals
+        self._send(known, values, child.params, tags | {"plm.state": state})
+        known.sent = _arrivals(child.values)
+        return PushReport(changed=1, values=len(values))
+
+    def _continues(self, known: _Known, child: Child) -> bool:
+        """Whether what has arrived is the beginning of what is to be shown: a resumed run repeats some steps."""
+        if known.sent is None:
+            known.sent = {m.step: m.timestamp for m in self.client.get_metric_history(known.id, CLOCK)}
+        arrived = max(known.sent, default=-1)
+        beginning = {step: ms for step, ms in _arrivals(child.values).items() if step <= arrived}
+        return beginning == known.sent and all(child.params.get(k) == v for k, v in known.params.items())
+
+    def _log_dataset(self, known: _Known, name: str, digest: str, counts: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        data = Dataset(name, digest, "local", json.dumps({"uri": name}), profile=counts)
+        self.client.log_inputs(known.id, [DatasetInput(data, [InputTag("mlflow.data.context", "train")])])
+
+    def _set_status(self, known: _Known, name: str, status: str, ended: int | None) -> None:
+        if ended is not None:
+            self.client.set_terminated(known.id, status, ended)
+        elif known.status != status:
+            self.client.update_run(known.id, status=status)
+        if known.name != name:
+            self.client.update_run(known.id, name=name)
+        known.status, known.name = status, name
+
+    def _send(self, known: _Known, values: list[Value], params: dict[str, str], tags: dict[str, str]) -> None:
+        """In as few requests as MLflow allows; the tags last, because they say that the rest has arrived."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        new = [Param(k, v) for k, v in params.items() if k not in known.params]
+        for first in range(PARAMS_A_BATCH, len(new), PARAMS_A_BATCH):
+            self.client.log_batch(known.id, params=new[first:first + PARAMS_A_BATCH])
+        starts = range(0, max(1, len(values)), VALUES_A_BATCH)
+        for first in starts:
+            self.client.log_batch(known.id, [Metric(*value) for value in values[first:first + VALUES_A_BATCH]],
+                                  new[:PARAMS_A_BATCH] if first == 0 else [],
+                                  [RunTag(k, v) for k, v in tags.items()] if first == starts[-1] else [])
+        known.params, known.tags = params, known.tags | tags
+
+    def _show_parent(self, parent: _Known, asked: Asked, children: list[Child], live: bool) -> None:
+        """Counts, table, figures and the sweep's own status."""
+        status = dict.fromkeys(asked.cells, "missing") | {child.run_id: child.status for child in children}
+        count = Counter(status.values())
+        files = _files(self.store, f"sweeps/{self.sweep}")
+        tags = {_key(axis): _text(labels, TAG) for axis, labels in asked.values.items()} | {
+            "role": "sweep", "sweep": self.sweep, "metric": asked.metric, "runs": str(len(status)),
+            "status": ", ".join(f"{n} {s}" for s, n in count.items()), "plm.files": _digest(files),
+            "mlflow.note.content": _text(files.get("table.md", b"").decode(errors="replace"), TAG)}
+        if files and parent.tags.get("plm.files") != tags["plm.files"]:
+            self._upload(parent, files)
+        failed, ended = count["failed"] + count["diverged"], max((c.ended or 0 for c in children), default=0)
+        word = "RUNNING" if live or count["running"] else "FAILED" if failed else \
+            "KILLED" if count["missing"] or count["interrupted"] else "FINISHED"
+        turn = sum(child.attempts for child in children)
+        values: list[Value] = [(f"runs/{name}", float(n), ended, turn) for name, n in
+                               (("done", count["done"]), ("failed", failed), ("asked", len(status)))]
+        state = _digest([VIEW, tags, word, values])
+        if state != parent.state:
+            self._set_status(parent, self.sweep, word, None if word == "RUNNING" else ended)
+            self._send(parent, values if ended else [], {}, tags | {"plm.state": state})
+
+    def _upload(self, parent: _Known, files: dict[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in files.items():
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            self.client.log_artifacts(parent.id, folder)

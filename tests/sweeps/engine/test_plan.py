@@ -1,0 +1,118 @@
+"""What is missing, in which order, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from plm import Bert, Execution, RunSpec, Store, finetune, pretrain, steps, train
+from plm.data.world import World
+from sweeps.engine.plan import Plan, plan
+from sweeps.engine.schedule import BLOCKED, Schedule
+from sweeps.engine.sweep import Sweep
+from sweeps.reinit_grid import sweep as reinit_grid
+
+
+def family(question: Sweep) -> Sweep:
+    """The same question asked of a parent of ours that is still to be trained."""
+    bert = Bert(vocab_size=len(World().vocabulary()) + 5, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                intermediate_size=16, max_position_embeddings=32, dropout=0.0)
+    parent = pretrain(bert, "world", duration=steps(2), seq_len=16, dtype="float32")
+
+    def run(*, seed: int) -> RunSpec:
+        return finetune("sentiment", init=parent.final, size=8, seed=seed, duration=steps(1), dtype="float32")
+
+    return replace(question, run=run, over={"seed": question.over["seed"]}, curve=question.curve)  # type: ignore[index,call-overload]
+
+
+def test_parents_come_first_and_once(question: Sweep, store: Store) -> None:
+    planned = plan(family(question), store)
+    kinds = [run_id.partition("-")[0] for run_id in planned.runs]
+    assert kinds == ["mlm", "classify", "classify"]
+    assert list(planned.keep.values()) == [(2,)]
+
+
+def test_children_wait_for_their_parent_and_are_blocked_by_its_failure(question: Sweep, store: Store) -> None:
+    schedule = Schedule(plan(family(question), store))
+    parent = schedule.next()
+    assert parent is not None
+    assert schedule.next() is None
+    assert not schedule.exhausted
+    schedule.ended(parent.run_id, "failed")
+    assert schedule.next() is None
+    assert schedule.exhausted
+    assert schedule.count(BLOCKED) == 2
+
+
+def test_nothing_is_handed_out_twice(question: Sweep, store: Store) -> None:
+    schedule = Schedule(plan(question, store))
+    handed = [spec.run_id for spec in iter(schedule.next, None)]
+    assert len(handed) == len(set(handed)) == 6
+    for run_id in handed:
+        schedule.ended(run_id, "done")
+    assert schedule.exhausted
+
+
+def test_finished_runs_are_not_missing(question: Sweep, store: Store) -> None:
+    first = plan(question, store)
+    train(first.runs[first.missing[0]], store=store)
+    again = plan(question, store)
+    assert again.missing == first.missing[1:]
+
+
+def test_a_run_whose_files_were_tampered_with_is_refused(question: Sweep, store: Store) -> None:
+    spec = next(iter(plan(question, store).runs.values()))
+    result = train(spec, store=store).path / "result.json"
+    changed = json.loads(result.read_text())
+    changed["metrics"]["val/score"] = 1.0
+    result.write_text(json.dumps(changed))
+    with pytest.raises(ValueError, match=r"result.json changed after the run was finished"):
+        plan(question, store)
+
+
+def test_a_parent_that_lacks_the_step_is_refused(question: Sweep, store: Store) -> None:
+    sweep = family(question)
+    planned = plan(sweep, store)
+    parent = planned.runs[next(iter(planned.keep))]
+    result = train(parent, store=store, execution=Execution(keep=()))
+    assert plan(sweep, store).missing == planned.missing[1:]
+    for file in (result.path / "checkpoints").rglob("*"):
+        if file.name == "model.safetensors":
+            file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="no complete checkpoint at step 2"):
+        plan(sweep, store)
+
+
+def test_text_the_model_cannot_read_is_refused(encoder: str, tmp_path: Path, question: Sweep, store: Store) -> None:
+    folder = tmp_path / "english"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        rows = [{"sentence": "the quick brown fox", "label": i % 2} for i in range(30)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match="does not know 100% of its tokens"):
+        plan(question, store, {"task": str(folder)})
+
+
+def test_two_things_of_one_name_are_refused(encoder: str, toy: str, tmp_path: Path, question: Sweep, store: Store) -> None:
+    other = tmp_path / Path(toy).name
+    other.mkdir()
+    for split in ("train", "validation"):
+        (other / f"{split}.jsonl").write_text((Path(toy) / f"{split}.jsonl").read_text())
+    with pytest.raises(ValueError, match="would both be called 'toy'"):
+        plan(question, store, {"task": f"{toy},{other}"})
+
+
+def test_smoke_asks_the_extremes_of_a_smaller_question(question: Sweep, store: Store) -> None:
+    small: Plan = plan(question, store, smoke=True)
+    assert {c.point["mask"] for c in small.cells} == {"00", "11"}
+    assert all(spec.total_steps == 2 and spec.data.num_sequences == 16 for spec in small.runs.values())
+    assert not set(small.runs) & set(plan(question, store).runs)
+
+
+def test_smoke_shrinks_the_lineage(store: Store) -> None:
+    small = plan(reinit_grid, store, {"task": "sentiment"}, smoke=True)
+    assert all(spec.total_steps == 2 for spec in small.runs.values())
+    assert sum(run_id.startswith("mlm") for run_id in small.runs) == 1

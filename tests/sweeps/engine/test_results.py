@@ -1,0 +1,125 @@
+"""Rows, tables and figures, recomputed from the store."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from scipy import stats
+from sklearn.metrics import accuracy_score
+
+from plm import Store, train
+from plm.predictions import from_parquet, predicted
+from sweeps.engine import figures, results
+from sweeps.engine.plan import Plan, plan
+from sweeps.engine.sweep import Sweep
+
+
+@pytest.fixture
+def finished(question: Sweep, store: Store) -> Plan:
+    planned = plan(question, store)
+    for spec in planned.runs.values():
+        train(spec, store=store)
+    return plan(question, store)
+
+
+def read(store: Store, name: str) -> list[dict[str, object]]:
+    return parquet.read_table(io.BytesIO(store.get(f"sweeps/{name}/results.parquet") or b"")).to_pylist()
+
+
+def test_a_row_holds_every_axis_and_metric(finished: Plan, store: Store) -> None:
+    results.save(finished, store)
+    rows = read(store, finished.sweep.name)
+    assert len(rows) == 6
+    assert {"run_id", "status", *finished.sweep.axes, "val/score", "val/loss", "seconds", "environment"} <= set(rows[0])
+    assert [row["mask"] for row in rows] == sorted(row["mask"] for row in rows)  # type: ignore[type-var]
+    assert {row["model"] for row in rows} == {"tiny"}
+
+
+def test_scores_can_be_recomputed_from_the_predictions(finished: Plan, store: Store) -> None:
+    for row in results.collect(finished, store):
+        records = from_parquet(store.get(f"runs/{row['run_id']}/predictions.parquet") or b"")
+        labels = [r["label"] for r in records]
+        assert row["val/score"] == pytest.approx(accuracy_score(labels, predicted(records)), abs=1e-12)
+
+
+def test_results_are_the_union_of_all_calls(finished: Plan, question: Sweep, store: Store) -> None:
+    results.save(finished, store)
+    fewer = plan(question, store, {"mask": "none", "seed": "0:1"})
+    assert len(results.save(fewer, store)) == 1
+    more = plan(question, store, {"seed": "2"})
+    results.save(more, store)
+    rows = read(store, question.name)
+    assert len(rows) == 9
+    assert sorted(row["status"] for row in rows) == ["done"] * 6 + ["missing"] * 3  # type: ignore[type-var]
+
+
+def test_an_arm_is_a_cell_over_its_seeds(finished: Plan, store: Store) -> None:
+    arms = results.arms(finished, store)
+    rows = results.collect(finished, store)
+    assert [arm.point["mask"] for arm in arms] == ["00", "01", "11"]
+    for arm in arms:
+        values = [row["val/score"] for row in rows if row["mask"] == arm.point["mask"]]
+        assert arm.estimate is not None
+        assert list(arm.estimate.values) == pytest.approx(values)
+        assert arm.estimate.mean == pytest.approx(np.mean(values))
+
+
+def test_differences_are_paired_by_seed_with_the_unablated_baseline(finished: Plan, store: Store) -> None:
+    base, *others = results.arms(finished, store)
+    assert base.difference is None
+    assert base.estimate is not None
+    for arm in others:
+        assert arm.difference is not None
+        assert arm.estimate is not None
+        assert arm.difference.mean == pytest.approx(arm.estimate.mean - base.estimate.mean)
+        apart = np.subtract(arm.estimate.values, base.estimate.values)
+        if np.ptp(apart) > 0:
+            assert arm.difference.p == pytest.approx(stats.ttest_1samp(apart, 0).pvalue)
+
+
+def test_a_table_of_an_unfinished_sweep_says_so(question: Sweep, store: Store) -> None:
+    planned = plan(question, store)
+    train(planned.runs[planned.missing[0]], store=store)
+    text = results.markdown(results.arms(planned, store))
+    assert "| 00 | 1/2 |" in text
+    assert "1 of 6 cells finished" in text
+    assert "nan" not in text.lower()
+
+
+def test_mixed_environments_are_named(finished: Plan, store: Store) -> None:
+    arms = results.arms(finished, store)
+    mixed = [replace(arms[0], environments=("cpu: a", "cpu: b")), *arms[1:]]
+    assert any(line.startswith("mixed environments: ") and "cpu: a; cpu: b" in line for line in results.caption(mixed))
+
+
+def test_the_figure_has_a_line_its_seeds_and_the_guess(finished: Plan, store: Store) -> None:
+    arms = results.arms(finished, store)
+    figure = figures.draw(finished.sweep.curve, arms)
+    ax = figure.axes[0]
+    line = next(artist for artist in ax.lines if artist.get_label() == "lr 0.001")
+    assert list(line.get_xdata()) == [0, 1, 2]
+    assert list(line.get_ydata()) == pytest.approx([a.estimate.mean for a in reversed(arms) if a.estimate])
+    assert sum(len(points.get_offsets()) for points in ax.collections if hasattr(points, "get_sizes") and len(points.get_sizes())) >= 6
+    assert "commonest label" in ax.get_legend_handles_labels()[1]
+
+
+def test_figures_are_the_same_bytes_twice(finished: Plan, store: Store) -> None:
+    arms = results.arms(finished, store)
+    keys = figures.save(finished, arms, store)
+    first = [store.get(key) for key in keys]
+    assert sorted(Path(key).suffix for key in keys) == [".png", ".svg"]
+    assert [store.get(key) for key in figures.save(finished, arms, store)] == first
+
+
+def test_the_cells_of_all_calls_are_noted_for_the_view(question: Sweep, store: Store) -> None:
+    results.note_cells(plan(question, store, {"seed": "0"}), store)
+    results.note_cells(plan(question, store), store)
+    noted = json.loads(store.get(f"sweeps/{question.name}/sweep.json") or b"")
+    assert len(noted["cells"]) == 6
+    assert noted["axes"] == list(question.axes)
