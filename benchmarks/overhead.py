@@ -43,7 +43,7 @@ def ours(folder: Path, trials: int) -> tuple[float, float]:
         return finetune(str(folder / "task"), init=str(folder / "model"), seed=seed, duration=steps(STEPS), lr=LR,
                         batch_size=BATCH, dtype="float32")
 
-    curve = Curve(axis="seed", position=float, label="seed", line="seed", control="seed", beside="seed")
+    curve = Curve(axis="seed", position=float, label="seed", line="seed")
     sweep = Sweep(run, over={"seed": seeds(trials)}, baseline=lambda cell: cell, arms=("seed",), curve=curve)
     store = Store.at(folder / "store")
     schedule = Schedule(plan(sweep, store))

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # This folder is on the path and has folders called plm, search_spaces and sweeps: the packages must be found before them.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tiny import SIZES, perturbed, save_model, sentence, write_task
+from tiny import SIZES, perturbed, save_model, sentence, write_task  # noqa: E402
 
+settings.register_profile("tests", deadline=None)  # the first example pays for imports
+settings.load_profile("tests")
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test that reaches for the network should fail, and at once
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -349,7 +349,7 @@ class World:
     def _rows(self, name: str, split: str, draw: Callable) -> list[dict]:
         dice, rows = Dice(self.seed, "task", name, split), []
         for i in range(TASK_ROWS[split]):
-            words = [word for word, _ in draw(self.lexicon, dice, split, i % 2)]
+            words = [word for word, _ in draw(self.lexicon, dice, split, (i % 2, i // 2 % 2, i // 4 % 2))]
             rows.append({"sentence": " ".join(words), "label": i % 2, "idx": i})
         return rows
 
@@ -363,16 +363,20 @@ def _someone(lexicon: Lexicon, dice: Dice) -> Token:
     return dice.pick(lexicon.people[dice.below(2)])
 
 
-def _sentiment(lexicon: Lexicon, dice: Dice, split: str, label: int) -> list[Token]:
-    nouns, negated, number = lexicon.task_nouns[split], dice.below(2), dice.below(2)
+# A task draws its sentence given three coins, the label and two choices. The rows go through all eight cases
+# in turn, so that neither choice goes with the label even by chance.
+def _sentiment(lexicon: Lexicon, dice: Dice, split: str, coins: tuple[int, int, int]) -> list[Token]:
+    label, negated, number = coins
+    nouns = lexicon.task_nouns[split]
     kind = 2 * dice.below(len(nouns) // 2) + (label ^ negated ^ 1)
     verb = dice.pick(lexicon.taking[-1])
     said = [DO[SINGULAR], W["not"], verb.forms[PLURAL]] if negated else [verb.forms[SINGULAR]]
     return [_someone(lexicon, dice), *said, W["the"], dice.pick(nouns[kind]).forms[number], W["."]]
 
 
-def _acceptability(lexicon: Lexicon, dice: Dice, split: str, label: int) -> list[Token]:
-    nouns, number = lexicon.task_nouns[split], dice.below(2)
+def _acceptability(lexicon: Lexicon, dice: Dice, split: str, coins: tuple[int, int, int]) -> list[Token]:
+    label, number, copular = coins
+    nouns = lexicon.task_nouns[split]
 
     def the_noun(number: int) -> list[Token]:
         return [W["the"], dice.pick(nouns[dice.below(len(nouns))]).forms[number]]
@@ -381,8 +385,8 @@ def _acceptability(lexicon: Lexicon, dice: Dice, split: str, label: int) -> list
         between = [dice.pick(PREPOSITIONS), *the_noun(dice.below(2))]
     else:
         between = [W["that"], _someone(lexicon, dice), dice.pick(lexicon.taking[-1]).forms[SINGULAR]]
-    said = number ^ (1 - label)
-    if dice.chance(0.5):
+    said = number ^ label ^ 1
+    if copular:
         predicate = [BE[said], dice.pick(lexicon.adjectives[-1])]
     else:
         predicate = [dice.pick(lexicon.acting[-1]).forms[said]]

@@ -54,12 +54,12 @@ def _bytes(figure: Figure, kind: str) -> bytes:
 
 def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
     """One figure: a subplot for each value of the axis drawn beside, a line for each value of the line axis."""
-    beside = list(dict.fromkeys(arm.point[curve.beside] for arm in panel))
+    beside = _values(panel, curve.beside)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(beside), figsize=(3.4 + 4.2 * len(beside), 4.2), sharey=True, squeeze=False,
                                     layout="constrained")
         for ax, value in zip(axes[0], beside, strict=True):
-            _subplot(ax, curve, [arm for arm in panel if arm.point[curve.beside] == value])
+            _subplot(ax, curve, [arm for arm in panel if _value(arm, curve.beside) == value])
             if len(beside) > 1:
                 ax.set_title(str(value), fontsize=9)
         axes[0][0].set_ylabel(f"{panel[0].metric} on the evaluation split")
@@ -72,18 +72,25 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
     return figure
 
 
+def _values(arms: Sequence[Arm], axis: str | None) -> list[Any]:
+    """The values of an axis among some arms; one None where there is no such axis."""
+    return list(dict.fromkeys(_value(arm, axis) for arm in arms))
+
+
+def _value(arm: Arm, axis: str | None) -> Any:
+    return None if axis is None else arm.point[axis]
+
+
 def _legend(axes: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
     found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     return list(found.values()), list(found)
 
 
 def _subplot(ax: Axes, curve: Curve, arms: Sequence[Arm]) -> None:
-    lines = list(dict.fromkeys(arm.point[curve.line] for arm in arms))
-    controls = list(dict.fromkeys(arm.point[curve.control] for arm in arms))
-    for i, line in enumerate(lines):
-        for j, control in enumerate(controls):
-            chosen = sorted((a for a in arms if (a.point[curve.line], a.point[curve.control]) == (line, control) and a.estimate),
-                            key=lambda a: curve.position(a.point[curve.axis]))
+    for i, line in enumerate(_values(arms, curve.line)):
+        for j, control in enumerate(_values(arms, curve.control)):
+            chosen = sorted((a for a in arms if a.estimate and a.point[curve.line] == line
+                             and _value(a, curve.control) == control), key=lambda a: curve.position(a.point[curve.axis]))
             if chosen:
                 name = f"{curve.line} {line:,}" if isinstance(line, int) else f"{curve.line} {line}"
                 _line(ax, curve, chosen, name if j == 0 else f"{name}, {curve.control} {control}", i, j)

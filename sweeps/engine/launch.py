@@ -41,7 +41,7 @@ def launch(sweep: Sweep, arguments: Sequence[str] | None = None) -> NoReturn:
 
 def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: all done; 1: some run failed or diverged; 2: the command was wrong; 130, 143: interrupted, resumable."""
-    given = parser(sweep).parse_args(arguments)
+    given = parser(sweep).parse_intermixed_args(arguments)
     try:
         return _main(sweep, given)
     except ValueError as error:

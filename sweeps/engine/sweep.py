@@ -35,9 +35,9 @@ class Curve:
     """What the x coordinate is, with its unit."""
     line: str
     """The axis whose values are the lines."""
-    control: str
+    control: str | None = None
     """The axis whose values beyond the first are controls, drawn dashed."""
-    beside: str
+    beside: str | None = None
     """The axis whose values are drawn beside each other."""
 
 

@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from plm.store import Store
@@ -204,12 +205,13 @@ class Pusher:
         else:
             threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True, name="tracking").start()
 
-    def _listen(self, lines: Iterator[str]) -> None:
-        for line in lines:
-            word, _, rest = line.strip().partition(" ")
-            if word in STATES:
-                self._state, self._since = word, time.monotonic()
-            self._detail = rest if word in STATES else line.strip()  # anything else is the end of a traceback
+    def _listen(self, output: IO[str]) -> None:
+        with output:
+            for line in output:
+                word, _, rest = line.strip().partition(" ")
+                if word in STATES:
+                    self._state, self._since = word, time.monotonic()
+                self._detail = rest if word in STATES else line.strip()  # anything else is the end of a traceback
 
     def close(self, timeout: float = 60.0) -> str | None:
         """Have what is left pushed. Waits for a server that answers, at most `timeout` seconds; returns `message`."""

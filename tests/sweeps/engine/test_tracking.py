@@ -200,8 +200,8 @@ class Server:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
                    "--workers", "1", "--backend-store-uri", f"sqlite:///{self.root}/mlflow.db",
                    "--artifacts-destination", f"{self.root}/files"]
-        log = (self.root / "log").open("ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        with (self.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         until(lambda: self.answers(), 90)
 
     def answers(self) -> bool:
@@ -418,7 +418,7 @@ def test_a_killed_pusher_leaves_nothing_missing(tmp_path: Path, migrated: Path) 
 
 def test_a_pusher_shows_a_sweep_while_it_runs(store: Store) -> None:
     spec = finetuning(60, 0)
-    ask(store, "question", {(60, 0): spec})
+    ask(store, "question", {(60, 0): spec, (20, 0): finetuning(20, 0)})
     pusher = Pusher(store, None, "question")
     until(lambda: pusher._state == "pushed")
     assert shown(database(store))["sweep"]["status"] == "RUNNING"
