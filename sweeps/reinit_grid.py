@@ -32,8 +32,8 @@ def run(*, model: str, task: str, size: int, duration: str, lr: float, scheme: s
 grid: dict[str, Any] = {
     "model": models("world-bert"),
     "task": tasks(Suited(("sentiment", "acceptability"), ("sst2",))),
-    "size": data_sizes(Suited((200, 1000), (500, 5000))),
-    "duration": durations("epochs:3"),
+    "size": data_sizes(Suited((100, 400), (500, 5000))),
+    "duration": durations(Suited(("steps:200",), ("epochs:3",))),
     "lr": learning_rates(Suited((5e-4,), (5e-5,))),
     "scheme": schemes("bert"),
     "mask": masks("progressive"),
@@ -42,7 +42,7 @@ grid: dict[str, Any] = {
 
 sweep = Sweep(
     run,
-    over=[grid, grid | {"model": "world-bert", "scheme": "matched"}],
+    over=[grid, grid | {"model": "world-bert", "size": 400, "scheme": "matched"}],
     baseline=lambda cell: cell | {"mask": unablated(cell["mask"])},
     arms=("mask", "scheme"),
     curve=Curve(axis="mask", position=preserved, label="preserved layers, from the input side", line="size",

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# This folder is on the path and has folders called plm, search_spaces and sweeps: the packages must be found before them.
+# This folder is on the path and holds folders called plm and sweeps: the packages must be found before them.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tiny import SIZES, perturbed, save_model, sentence, write_task  # noqa: E402
+from tiny import SIZES, perturbed, save_model, sentence, write_task
 
 settings.register_profile("tests", deadline=None)  # the first example pays for imports
 settings.load_profile("tests")

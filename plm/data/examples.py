@@ -57,7 +57,7 @@ class Examples:
             return np.arange(len(labels))
         order = numpy_stream(self.seed, "examples").permutation(len(labels))
         if self.stratified:
-            order = _interleaved(order, np.asarray(labels))
+            order = _interleaved(order, np.asarray(labels, dtype=float))
         return np.sort(order[: self.size])
 
 

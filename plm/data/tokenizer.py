@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
            "mask_token": "[MASK]"}
+VOCABULARIES = ("vocab.", "spiece.model", "tokenizer.model")
 
 
 def of(spec: RunSpec) -> Tokenizer:
@@ -68,6 +69,8 @@ def _load(folder: str, files: tuple[tuple[str, str], ...]) -> Tokenizer:
     path = Path(folder) / "tokenizer.json"
     if path.is_file():
         tokenizer = Tokenizer.from_file(str(path))
+    elif not any(name.startswith(VOCABULARIES) for name, _ in files):  # transformers would make an empty one up
+        raise ValueError(f"{folder} has no tokenizer that can be read. Save the model's tokenizer there.")
     else:
         from transformers import AutoTokenizer
 

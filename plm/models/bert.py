@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from plm.models import Model
+from plm.spec import neutral
 
 if TYPE_CHECKING:
     from transformers import BertConfig
@@ -25,6 +26,8 @@ class Bert(Model):
     max_position_embeddings: int
     dropout: float
     """Of hidden states and of attention weights."""
+    initializer_range: float = neutral(0.02)
+    """Standard deviation of fresh weights."""
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
@@ -38,4 +41,5 @@ class Bert(Model):
             vocab_size=self.vocab_size, hidden_size=self.hidden_size, num_hidden_layers=self.num_hidden_layers,
             num_attention_heads=self.num_attention_heads, intermediate_size=self.intermediate_size,
             max_position_embeddings=self.max_position_embeddings, hidden_dropout_prob=self.dropout,
-            attention_probs_dropout_prob=self.dropout, pad_token_id=0)
+            attention_probs_dropout_prob=self.dropout, initializer_range=self.initializer_range,
+            pad_token_id=0)

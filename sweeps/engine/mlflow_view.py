@@ -7,6 +7,7 @@ grows, with the times that the folder recorded, so that sending anything twice c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -30,10 +31,12 @@ if TYPE_CHECKING:  # imported when a server is spoken to: it takes a second and 
 VIEW = 1
 """Version of what is shown; raising it makes the next pass show every run anew."""
 CLOCK = "train/tokens"
-"""The metric that every line of `metrics.jsonl` has: its history on the server says what has arrived."""
+"""The metric that every line of `metrics.jsonl` has. It is sent last of a step: its history says what has arrived."""
 STATUS = {"done": "FINISHED", "running": "RUNNING", "failed": "FAILED", "diverged": "FAILED", "interrupted": "KILLED"}
 KEY, PARAM, TAG, VALUES_A_BATCH, PARAMS_A_BATCH = 250, 6000, 5000, 1000, 100
 """MLflow's limits. (A tag may have 8,000 characters, 5,000 on older servers.)"""
+RUNS_A_PAGE = 200
+"""A second's work for a busy server."""
 NEVER_SHOWN = ("sweep.json",)
 
 Value = tuple[str, float, int, int]
@@ -63,7 +66,7 @@ class PushReport:
 
 def redact(text: str) -> str:
     """Take user names and passwords out of the URLs in a text."""
-    return re.sub(r"(\w://)[^/\s@]+(?:/[^/\s@]*)?@", r"\1***@", text)
+    return re.sub(r"(\w://)\S*@", r"\1***@", text)  # to the last @, because a password may hold another
 
 
 def _key(name: str) -> str:
@@ -141,7 +144,6 @@ class Child:
     params: dict[str, str]
     tags: dict[str, str]
     values: list[Value]
-    """By step, each metric once a step."""
     totals: list[Value]
     """Of a finished run."""
     dataset: tuple[str, str, str]
@@ -157,7 +159,7 @@ def read_child(folder: RunFolder, spec: RunSpec, name: str, axes: dict[str, str]
     status, attempts = folder.status(), folder.attempts()
     if status not in STATUS:
         return None
-    ended = [int(1000 * a["ended"]) for a in attempts if a.get("ended")]
+    ended = int(1000 * attempts[-1].get("ended", attempts[-1]["renewed"]))
     labels = {_key(axis): _text(label, PARAM) for axis, label in axes.items()}
     tags = labels | {"run_id": folder.run_id, "role": "trial" if axes else "parent", "status": status,
                      "environment": _environment(folder)} | _failure(folder, status, attempts)
@@ -166,22 +168,22 @@ def read_child(folder: RunFolder, spec: RunSpec, name: str, axes: dict[str, str]
     if status == "done":
         result, there = folder.result(), {(key, step) for key, _, _, step in values}
         numbers = result["metrics"] | {"run/seconds": result["seconds"], "run/flops": result["flops"]}
-        totals = [(_key(k), float(v), max(ended), result["steps"]) for k, v in numbers.items()
+        totals = [(_key(k), float(v), ended, result["steps"]) for k, v in numbers.items()
                   if math.isfinite(v) and (_key(k), result["steps"]) not in there]
     return Child(folder.run_id, name, axes, status, int(1000 * attempts[0]["started"]),
-                 None if status == "running" else max(ended, default=int(1000 * attempts[-1]["renewed"])),
-                 len(ended), dict(_params(spec, "spec")) | labels, tags, values, totals, _dataset(spec))
+                 None if status == "running" else ended, sum(a["outcome"] is not None for a in attempts),
+                 labels | dict(_params(spec, "spec")), tags, values, totals, _dataset(spec))
 
 
 def _values(folder: RunFolder) -> list[Value]:
-    """The values of `metrics.jsonl`, each once a step, although two lines of a step repeat some."""
+    """The values of `metrics.jsonl`, each once a step although two lines may repeat some; the clock closes a step."""
     values: dict[tuple[str, int], Value] = {}
     for line in folder.metrics():
         for name, value in line.items():
             if name not in ("step", "time") and math.isfinite(value):
                 at = (_key(name), int(line["step"]))
                 values.setdefault(at, (at[0], float(value), int(1000 * line["time"]), at[1]))
-    return list(values.values())
+    return sorted(values.values(), key=lambda value: (value[3], value[0] == CLOCK))
 
 
 def _arrivals(values: list[Value]) -> dict[int, int]:
@@ -306,7 +308,7 @@ class View:
         asked = Asked.read(self.store, self.sweep)
         children, problems = self._read(asked)
         if not self._experiment:
-            self._find(tick)
+            self._find(asked.metric, tick)
         if not children and self._parent is None:
             return PushReport(problems=problems)
         started = min((c.started for c in children), default=0)
@@ -323,55 +325,46 @@ class View:
 
     def _read(self, asked: Asked) -> tuple[list[Child], tuple[str, ...]]:
         """Every run that was started, parents first, and what is wrong with those that cannot be read."""
-        children: dict[str, Child] = {}
+        children: dict[str, Child | None] = {}
         problems: list[str] = []
-        for run_id in self._with_parents(asked, problems):
-            name, axes = asked.name(run_id), asked.cells.get(run_id, {})
-            child = self._settled.pop(run_id, None)
-            if child and (child.name, child.axes) == (name, axes):
-                self._settled[run_id] = children[run_id] = child
-                continue
+
+        @contextlib.contextmanager
+        def told(run_id: str) -> Iterator[None]:
             try:
-                child = read_child(RunFolder(self.store, run_id), self._specs[run_id], name, axes)
+                yield
             except (ValueError, KeyError, TypeError) as error:
                 problems.append(redact(f"{run_id}: {error}"))
-                continue
-            if child:
-                children[run_id] = child
-        return list(children.values()), tuple(problems)
 
-    def _with_parents(self, asked: Asked, problems: list[str]) -> list[str]:
-        """The ids of the runs that have a `spec.json`, and of the runs they come from."""
-        found: dict[str, None] = {}
-
-        def collect(spec: RunSpec) -> None:
+        def read(run_id: str, spec: RunSpec) -> None:
             for checkpoint in spec.parents():
-                collect(checkpoint.run)
-            self._specs[spec.run_id] = spec
-            found[spec.run_id] = None
+                if checkpoint.run.run_id not in children:
+                    read(checkpoint.run.run_id, checkpoint.run)
+            name, axes = asked.name(run_id), asked.cells.get(run_id, {})
+            settled, children[run_id] = self._settled.pop(run_id, None), None
+            if settled and (settled.name, settled.axes) == (name, axes):
+                self._settled[run_id] = children[run_id] = settled
+            else:
+                with told(run_id):
+                    children[run_id] = read_child(RunFolder(self.store, run_id), spec, name, axes)
 
         for run_id in asked.cells:
-            if run_id not in self._specs:
-                written = self.store.get(f"runs/{run_id}/spec.json")
-                if written is None:
-                    continue
-                try:
+            written = None if run_id in self._specs else self.store.get(f"runs/{run_id}/spec.json")
+            with told(run_id):
+                if written is not None:
                     self._specs[run_id] = RunSpec.from_json(written.decode())
-                except ValueError as error:
-                    problems.append(redact(f"{run_id}: {error}"))
-                    continue
-            collect(self._specs[run_id])
-        return list(found)
+            if run_id in self._specs and run_id not in children:
+                read(run_id, self._specs[run_id])
+        return [child for child in children.values() if child], tuple(problems)
 
-    def _find(self, tick: Callable[[], None]) -> None:
+    def _find(self, metric: str, tick: Callable[[], None]) -> None:
         """Find what earlier passes made, by tag; of two runs that show one thing (an answer was lost), one goes."""
-        self._experiment = self._experiment_id()
+        self._experiment = self._experiment_id(metric)
         mine = f"tags.`plm.store` = '{self._store_id()}'"
-        page = self.client.search_runs([self._experiment], mine)
+        page = self.client.search_runs([self._experiment], mine, max_results=RUNS_A_PAGE)
         runs = list(page)
         while page.token:
             tick()
-            page = self.client.search_runs([self._experiment], mine, page_token=page.token)
+            page = self.client.search_runs([self._experiment], mine, max_results=RUNS_A_PAGE, page_token=page.token)
             runs += page
         for run in sorted(runs, key=lambda r: (r.info.start_time, r.info.run_id)):
             known = _Known.of(run)
@@ -382,10 +375,11 @@ class View:
             else:
                 self.client.delete_run(known.id)
 
-    def _experiment_id(self) -> str:
+    def _experiment_id(self, metric: str) -> str:
         found = self.client.get_experiment_by_name(self.sweep)
         if found is None:
-            tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI would ask otherwise
+            tags = {"mlflow.experimentKind": "custom_model_development",  # the UI would ask otherwise
+                    "mlflow.experiment.primaryMetric.name": metric}
             return self.client.create_experiment(self.sweep, artifact_location=self.artifacts, tags=tags)
         if found.lifecycle_stage != "active":
             self.client.restore_experiment(found.experiment_id)

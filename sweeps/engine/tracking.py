@@ -32,13 +32,14 @@ from sweeps.engine.mlflow_view import PushReport, View, redact
 
 EVERY_SECONDS, ANSWER_SECONDS, STALE_SECONDS = 3.0, 2.0, 60.0
 STATES = ("starting", "asking", "away", "busy", "pushing", "failed", "pushed")
-PATIENCE = {"asking": 0.4, "away": 0.4, "busy": 5.0, "pushing": 6.0}
+PATIENCE = {"asking": 0.4, "away": 0.4, "busy": 5.0, "pushing": 11.0}
 """For how long the end of a sweep waits in a state that does not change."""
 URI = "PLM_TRACKING_URI"
 """Names the server in the environment, where other users of the machine cannot read a password."""
-CLIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-          "MLFLOW_DISABLE_TELEMETRY": "true"}
-"""MLflow's own defaults block a dead server's client for four minutes; a pass that fails is simply made again."""
+CLIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+          "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+"""MLflow's own defaults block a dead server's client for four minutes; a pass that fails is simply made again. They
+also print two lines and ask one question more for each run."""
 
 
 class Busy(Exception):

@@ -49,7 +49,7 @@ def test_a_missing_pooler_is_drawn_too(finetune, bert, tmp_path):
     """Masked-LM training leaves it out."""
     edit(bert, lambda t: [t.pop(n) for n in list(t) if n.startswith("pooler")])
     made = built(finetune(init=str(bert)), tmp_path)
-    assert set(made.fresh) == {"bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"}
+    assert made.fresh == ["bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"]
 
 
 def test_another_objective_s_head_is_left_aside(finetune, make_bert, tmp_path):
@@ -76,7 +76,7 @@ def test_only_the_fresh_seed_moves_the_head(finetune, tiny_bert, tmp_path):
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    (lambda t: t.pop("encoder.layer.1.output.dense.weight"), r"missing \[.*layer.1.output.dense.weight'\], extra nothing"),
+    (lambda t: t.pop("encoder.layer.1.output.dense.weight"), r"missing \[.*1.output.dense.weight'\], extra nothing"),
     (lambda t: t.pop("embeddings.LayerNorm.bias"), r"missing \[.*LayerNorm.bias'\]"),
     (lambda t: t.update({"encoder.layer.2.output.dense.weight": torch.ones(2)}), r"missing nothing, extra \[.*layer.2"),
     (lambda t: t.update({"encoder.layer.1.output.dense.bias": torch.ones(3)}), r"extra \[.*output.dense.bias"),
@@ -120,13 +120,12 @@ def test_a_replaced_tokenizer_is_read_anew(finetune, bert, tmp_path):
 def test_pickled_weights_are_refused(bert):
     torch.save(load_file(bert / "model.safetensors"), bert / "pytorch_model.bin")
     (bert / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"is not a model's folder: it needs config.json and model.safetensors, and holds "
-                                         r".*pytorch_model.bin"):
+    with pytest.raises(ValueError, match=r"needs config.json and model.safetensors, and holds .*pytorch_model.bin"):
         external(str(bert))
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("./nowhere", "there is no folder"), ("/nowhere/at/all", "there is no folder"), ("~/nowhere-at-all", "there is no folder"),
+    ("./nowhere", "there is no folder"), ("/nowhere/at/all", "there is no folder"), ("~/nowhere", "there is no folder"),
     ("nobody/no-such-model", "could not be had from the hub"), ("no-such-model", r"unknown model 'no-such-model'")])
 def test_a_model_that_is_not_there(name, said):
     with pytest.raises(ValueError, match=said):
@@ -192,7 +191,8 @@ def test_equal_weights_have_equal_hashes(tiny_bert):
 def test_decoders_read_a_text_alone_as_they_do_in_a_batch(tmp_path, toy_task):
     """They find a text's end by the padding token, which is not 0 in all families."""
     torch.manual_seed(0)
-    config = transformers.OPTConfig(vocab_size=65, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
+    config = transformers.OPTConfig(vocab_size=65, hidden_size=32,
+                                    num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
                                     max_position_embeddings=SIZES["max_position_embeddings"], word_embed_proj_dim=32,
                                     pad_token_id=1, bos_token_id=2, eos_token_id=3)
     folder = save_model(perturbed(transformers.OPTModel(config)), tmp_path / "opt")

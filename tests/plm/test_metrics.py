@@ -12,7 +12,7 @@ from plm.metrics import METRICS, REPORTED
 
 CLASSES = ("accuracy", "f1", "matthews")
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:A single label was found:UserWarning",  # what scikit-learn says of a constant column; 0 stands by declaration
+    "ignore:A single label was found:UserWarning",  # scikit-learn, of a constant column; 0 stands by declaration
     "ignore:An input array is nearly constant")
 
 

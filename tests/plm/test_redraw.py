@@ -22,7 +22,8 @@ FAMILIES = {
     "Bert": SMALL,
     "Roberta": SMALL,
     "Electra": SMALL | {"embedding_size": 16},
-    "DistilBert": {"vocab_size": 65, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 40},
+    "DistilBert": {"vocab_size": 65, "dim": 32, "n_layers": 2, "n_heads": 4,
+                   "hidden_dim": 64, "max_position_embeddings": 40},
     "GPT2": {"vocab_size": 65, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40},
     "Llama": SMALL | {"num_key_value_heads": 2},
     "OPT": {"vocab_size": 65, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64,
@@ -63,7 +64,8 @@ def test_exactly_the_named_tensors_of_a_bert_change(bert):
     names = reinitialize(bert, [1])
     block = "encoder.layer.1"
     assert set(names) == changes(before, bert) == {
-        f"{block}.attention.self.query.weight", f"{block}.attention.self.key.weight", f"{block}.attention.self.value.weight",
+        f"{block}.attention.self.query.weight",
+        f"{block}.attention.self.key.weight", f"{block}.attention.self.value.weight",
         f"{block}.attention.output.dense.weight", f"{block}.intermediate.dense.weight", f"{block}.output.dense.weight",
         f"{block}.attention.output.LayerNorm.weight", f"{block}.attention.output.LayerNorm.bias",
         f"{block}.output.LayerNorm.weight", f"{block}.output.LayerNorm.bias"}
@@ -76,7 +78,8 @@ def test_every_family_is_redrawn_where_it_was_told(family, chosen, folder):
     before = state(model)
     names = reinitialize(model, chosen)
     blocks = [dict(block.named_parameters()) for block in layers(model)]
-    inside = {id(p) for layer in chosen for n, p in blocks[layer].items() if p.ndim > 1 or "norm" in n.lower() or "ln_" in n}
+    inside = {id(p) for layer in chosen for n, p in blocks[layer].items()
+              if p.ndim > 1 or "norm" in n.lower() or "ln_" in n}
     expected = {n for n, p in model.named_parameters() if id(p) in inside}
     assert changes(before, model) == set(names) == expected
     assert len(names) == len(chosen) * TOUCHED.get(family, 10)
@@ -194,7 +197,7 @@ def test_a_tensor_tied_to_another_layer_is_refused(bert):
 def test_a_parameter_of_an_unknown_kind_is_refused(bert):
     bert.encoder.layer[1].gate = torch.nn.Parameter(torch.ones(3))
     before = state(bert)
-    with pytest.raises(ValueError, match=r"BertLayer.gate of shape \(3,\) is neither a matrix, a bias nor part of a norm"):
+    with pytest.raises(ValueError, match=r"BertLayer.gate of shape \(3,\) is neither a matrix, a bias nor part"):
         reinitialize(bert, [0, 1])
     assert not changes(before, bert)
 
@@ -217,13 +220,17 @@ def test_a_write_that_has_no_effect_is_an_error(bert, monkeypatch):
 
 
 def test_transformers_own_initialiser_does_nothing_here(bert):
-    """Why tensors are written directly. If this fails the library has changed, and the comment in redraw.py is out of date."""
+    """Why tensors are written directly. If this fails the library has changed: redraw.py's comment is out of date."""
     before = state(bert)
     bert.apply(bert._init_weights)
     assert not changes(before, bert)
 
 
-GOLDEN = {(1, "bert"): [], (1, "matched"): [], (1, "shuffle"): []}
+GOLDEN = {
+    (1, "bert"): [-0.01475253, -0.01954754, 0.00777961, -0.00991839],
+    (1, "matched"): [0.24926224, 0.1779221, 0.58449483, 0.32118446],
+    (1, "shuffle"): [0.8125, 0.625, 0.75, 0.6875],
+}
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -41,7 +41,8 @@ def fine_tuning(**changes) -> RunSpec:
 
 
 def pretraining(**changes) -> RunSpec:
-    return fine_tuning(**{"objective": MaskedLM(), "init": Scratch(BERT), "data": Corpus(FILES, MODEL), "duration": steps(100),
+    return fine_tuning(**{"objective": MaskedLM(), "init": Scratch(BERT), "data": Corpus(FILES, MODEL),
+                           "duration": steps(100),
                           "optim": AdamW(lr=1e-4, weight_decay=0.01, warmup_steps=10), **changes})
 
 
@@ -50,7 +51,8 @@ def redrawn(folder, **changes) -> Reinit:
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 100, "hidden_size": 32,
                                                     "num_hidden_layers": 4}))
-    return Reinit(**{"origin": replace(MODEL, path=str(folder)), "layers": (2, 3), "scheme": "bert", "seed": 3, **changes})
+    return Reinit(**{"origin": replace(MODEL, path=str(folder)), "layers": (2, 3),
+                    "scheme": "bert", "seed": 3, **changes})
 
 
 PINNED = {
@@ -59,7 +61,8 @@ PINNED = {
     "stratified": lambda tmp: fine_tuning(data=Examples(TASK, 50, 3, stratified=True)),
     "regression": lambda tmp: fine_tuning(objective=Classify(1), data=Examples(
         replace(TASK, num_labels=1, metrics=("pearson", "spearman")), 50, 3)),
-    "constant_rate": lambda tmp: fine_tuning(optim=AdamW(lr=1, weight_decay=0.1, betas=(0.8, 0.95), schedule="constant")),
+    "constant_rate": lambda tmp: fine_tuning(
+        optim=AdamW(lr=1, weight_decay=0.1, betas=(0.8, 0.95), schedule="constant")),
     "bfloat16": lambda tmp: fine_tuning(dtype="bfloat16"),
     "redrawn": lambda tmp: fine_tuning(init=redrawn(tmp)),
     "redrawn_matched": lambda tmp: fine_tuning(init=redrawn(tmp, scheme="matched", bias="zero", layer_norm="keep")),
@@ -160,8 +163,12 @@ def changed(value):
             for name, other in changed(v):
                 yield f"{i}.{name}", (*value[:i], other, *value[i + 1:])
         yield "longer", (*value, value[0])
-    elif isinstance(value, bool | str | int | float):
-        yield "", not value if isinstance(value, bool) else WORDS.get(value, value + "x") if isinstance(value, str) else value + 1
+    elif isinstance(value, bool):
+        yield "", not value
+    elif isinstance(value, str):
+        yield "", WORDS.get(value, value + "x")
+    elif isinstance(value, int | float):
+        yield "", value + 1
     elif value is None:
         yield "", 7
 
@@ -288,5 +295,5 @@ def test_a_tampered_spec_is_refused(edit, said):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"spec"'])
 def test_what_is_no_spec_is_refused(text):
-    with pytest.raises(ValueError, match="not a run's spec.json"):
+    with pytest.raises(ValueError, match=r"not a run's spec\.json"):
         RunSpec.from_json(text)

@@ -38,7 +38,7 @@ def relabelled(labels, **columns):
 # Inference
 
 
-@pytest.mark.parametrize("columns", [c for c in tasks.PAIRS] + [(c,) for c in tasks.SINGLES] + [("headline",)])
+@pytest.mark.parametrize("columns", [*tasks.PAIRS, *((c,) for c in tasks.SINGLES), ("headline",)])
 def test_the_columns_of_text_are_found(tmp_path, columns):
     rows = [{**{c: f"{c} {i}" for c in columns}, "idx": i, "label": i % 2} for i in range(6)]
     task = resolve(folder(tmp_path, rows, rows[:2]))
@@ -65,7 +65,8 @@ def test_whole_numbers_are_a_regression_where_it_says_so(tmp_path):
     assert (task.num_labels, load(task)[1].labels) == (1, (1.0, 2.0))
 
 
-@pytest.mark.parametrize(("name", "metrics"), [("cola", ("matthews", "accuracy")), ("sst2", ("accuracy",)), ("mine", ("accuracy",))])
+@pytest.mark.parametrize(("name", "metrics"), [
+    ("cola", ("matthews", "accuracy")), ("sst2", ("accuracy",)), ("mine", ("accuracy",))])
 def test_a_folder_of_a_known_name_takes_its_metric(tmp_path, name, metrics):
     assert resolve(folder(tmp_path, name=name)).metrics == metrics
 
@@ -76,7 +77,8 @@ def test_what_is_written_beside_the_data_comes_first(tmp_path):
 
 def test_a_task_json_names_columns_label_metric_and_files(tmp_path):
     rows = [{"sentence": "not this", "body": f"text {i}", "gold": i % 3} for i in range(6)]
-    path = Path(folder(tmp_path, None, None, columns=["body"], label="gold", metric=["f1", "accuracy"], kind="classification",
+    path = Path(folder(tmp_path, None, None, columns=["body"], label="gold",
+                       metric=["f1", "accuracy"], kind="classification",
                        splits={"train": "a.jsonl", "validation": "b.jsonl"}))
     for name in ("a", "b"):
         write_rows(path / f"{name}.jsonl", rows)
@@ -88,12 +90,12 @@ def test_a_task_json_names_columns_label_metric_and_files(tmp_path):
 # Refusals: each kind of bad input, one clear sentence
 
 BAD_ROWS = {
-    "no text": ([{"n": 1, "label": 0}], r"cannot tell the one or two columns of text and the label; there are \['n', 'label'\]"),
+    "no text": ([{"n": 1, "label": 0}], r"cannot tell the one or two columns of text .* there are \['n', 'label'\]"),
     "no label": ([{"sentence": "a"}], r"missing: \['label'\]; there are \['sentence'\]"),
     "three texts": ([{"a": "x", "b": "y", "c": "z", "label": 0}], "Name them in a task.json"),
     "null text": ([*SINGLE, {"sentence": None, "label": 0}], "column 'sentence' is null in row 8. Remove such rows"),
     "null label": ([*SINGLE, {"sentence": "a", "label": None}], "column 'label' is null in row 8"),
-    "numbers for text": ([{"sentence": i, "label": i % 2} for i in range(4)], "column 'sentence' holds 0 in row 0, which is not"),
+    "numbers for text": ([{"sentence": i, "label": i % 2} for i in range(4)], "holds 0 in row 0, which is not text"),
     "a constant label": (relabelled([1, 1, 1]), "label 1 in row 0 is out of range: the classes are 0 to 0"),
     "a constant zero": (relabelled([0, 0, 0]), "every training row has label 0; a classification needs two classes"),
     "a negative label": (relabelled([0, 1, -1]), r"\(train\): label -1 in row 2 is out of range"),
@@ -109,16 +111,14 @@ BAD_ROWS = {
 def test_bad_rows_are_refused(tmp_path, case):
     rows, said = BAD_ROWS[case]
     with pytest.raises(ValueError, match=said):
-        resolve(folder(tmp_path, rows, SINGLE if case != "a constant zero" else rows))
+        resolve(folder(tmp_path, rows, rows or SINGLE))
 
 
 @pytest.mark.parametrize(("rows", "said"), [
-    (relabelled([0, 3]), r"\(evaluation\): label 3 in row 1 is out of range"), ([{"sentence": "a"}], "column 'label' is missing"),
-    ([{"text": "a", "label": 1}], "column 'sentence' is missing"), (relabelled([0.5]), "not a finite|out of range|regression"),
-    (relabelled(["yes"]), "mixes int, str")])
+    (relabelled([0, 3]), r"\(evaluation\): label 3 in row 1 is out of range"),
+    ([{"sentence": "a"}], "column 'label' is missing"),
+    ([{"text": "a", "label": 1}], "column 'sentence' is missing"), (relabelled(["yes"]), "mixes int, str")])
 def test_bad_evaluation_rows_are_refused(tmp_path, rows, said):
-    if rows[0].get("label") == 0.5:
-        pytest.skip("whole and real numbers together are real numbers")
     with pytest.raises(ValueError, match=said):
         resolve(folder(tmp_path, SINGLE, rows))
 
@@ -126,7 +126,8 @@ def test_bad_evaluation_rows_are_refused(tmp_path, rows, said):
 def test_a_label_that_is_not_a_number_is_refused(tmp_path):
     path = Path(folder(tmp_path, None, None))
     for split in ("train", "validation"):
-        pa.parquet.write_table(pa.table({"sentence": ["a", "b"], "label": [1.0, float("nan")]}), path / f"{split}.parquet")
+        table = pa.table({"sentence": ["a", "b"], "label": [1.0, float("nan")]})
+        pa.parquet.write_table(table, path / f"{split}.parquet")
     with pytest.raises(ValueError, match="column 'label' holds nan, which is not a finite number"):
         resolve(str(path))
 
@@ -148,13 +149,13 @@ def test_text_that_is_not_utf8_is_refused(tmp_path, ending):
             (path / f"{split}.csv").write_bytes(b"sentence,label\ncaf\xe9,0\nb,1\n")
         else:
             pa.parquet.write_table(pa.table({"sentence": texts, "label": [0, 1]}), path / f"{split}.parquet")
-    with pytest.raises(ValueError, match="not UTF-8|which is not text"):
+    with pytest.raises(ValueError, match=r"not UTF-8|which is not text"):
         resolve(str(path))
 
 
 BAD_TASK_JSON = {
     "unknown key": ({"colums": ["a"]}, r"'colums'. Did you mean 'columns'"),
-    "unknown metric": ({"metric": "f2"}, r"unknown metric in .*'f2'. Did you mean 'f1'"),
+    "unknown metric": ({"metric": "f2"}, "unknown metric in .*'f2'. There are: accuracy, f1"),
     "unknown kind": ({"kind": "ranking"}, "There are: classification, regression"),
     "a number for a metric": ({"metric": 3}, "'metric' is 3; it must be a str or list"),
     "a string for columns": ({"columns": "sentence"}, "'columns' is 'sentence'; it must be a list"),
@@ -216,7 +217,8 @@ def test_a_task_is_its_rows_whatever_the_format(tmp_path):
     assert len({replace(task, name="", path="") for task in found}) == 1
 
 
-@pytest.mark.parametrize("change", [lambda r: r[::-1], lambda r: r[:-1], lambda r: [*r[:-1], {**r[-1], "sentence": "x"}],
+@pytest.mark.parametrize("change", [
+    lambda r: r[::-1], lambda r: r[:-1], lambda r: [*r[:-1], {**r[-1], "sentence": "x"}],
                                     lambda r: [*r[:-1], {**r[-1], "label": 1 - r[-1]["label"]}]])
 def test_other_rows_are_another_task(tmp_path, change):
     before = resolve(folder(tmp_path))
@@ -225,7 +227,8 @@ def test_other_rows_are_another_task(tmp_path, change):
 
 
 def test_columns_that_are_not_read_do_not_matter(tmp_path):
-    assert resolve(folder(tmp_path)).rows == resolve(folder(tmp_path, [{"idx": 7, **row} for row in SINGLE], name="b")).rows
+    wider = folder(tmp_path, [{"idx": 7, **row} for row in SINGLE], name="b")
+    assert resolve(folder(tmp_path)).rows == resolve(wider).rows
 
 
 def test_a_folder_as_on_the_hub(tmp_path):
@@ -262,7 +265,7 @@ def test_rows_that_changed_after_planning_are_refused(tmp_path):
     task = resolve(path)
     write_rows(Path(path) / "train.jsonl", SINGLE[::-1])
     tasks._resolved.cache_clear()  # as another process would find them
-    with pytest.raises(ValueError, match="task toy: the rows at .* have changed since the plan was made"):
+    with pytest.raises(ValueError, match=r"task toy: the rows at .* have changed since the plan was made"):
         load(task)
 
 
@@ -303,7 +306,8 @@ def test_the_generated_tasks_are_there(name):
 
 
 @pytest.mark.parametrize(("name", "metric", "num_labels", "columns", "train", "held_out"), [
-    ("sst2", "accuracy", 2, 1, 20000, 872), ("cola", "matthews", 2, 1, 5000, 500), ("mnli_small", "accuracy", 3, 2, 3000, 600),
+    ("sst2", "accuracy", 2, 1, 67349, 872),
+    ("cola", "matthews", 2, 1, 8551, 1043), ("mnli_small", "accuracy", 3, 2, 7847, 1968),
     ("stsb", "pearson", 1, 2, 5749, 1500)])
 def test_real_tasks_are_what_they_are(shared, name, metric, num_labels, columns, train, held_out):
     task = resolve(str(shared / "data" / name))

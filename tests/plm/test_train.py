@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import math
@@ -11,11 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_store import spoil
 from tiny import SIZES, stop_after, write_rows
 
 import plm
 from plm.build import Cache
+from plm.checkpoint import weights_sha256
 from plm.data.collate import EVALUATION_BATCH
+from plm.data.corpus import Corpus
+from plm.data.world import World
 from plm.predictions import from_parquet
 from plm.rng import seed_of
 from plm.spec import AdamW
@@ -53,8 +58,7 @@ def test_each_seed_matters(finetune, tmp_path, seeds):
 
 
 def vars_of(spec):
-    return {name: getattr(spec, name) for name in ("objective", "init", "data", "optim", "duration", "batch_size", "seq_len",
-                                                   "dtype", "seeds")}
+    return {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec)}
 
 
 def test_another_seed_draws_other_examples(finetune, tmp_path):
@@ -77,9 +81,6 @@ def test_the_cache_tells_tokenizers_apart(toy_task, tmp_path):
     bert = plm.Bert(**{**SIZES, "vocab_size": 2000}, dropout=0.0)
     keys = set()
     for seed in (0, 1):
-        from plm.data.corpus import Corpus
-        from plm.data.world import World
-
         parent = plm.RunSpec(**{**vars_of(plm.pretrain(bert, "world", duration=plm.steps(1), seq_len=16)),
                                 "data": Corpus(World(seed=seed), None)})
         cache = Cache()
@@ -104,7 +105,8 @@ def test_micro_batches_change_nothing_in_pretraining(pretrain, tmp_path):
 
 
 def test_bfloat16_trains(finetune, tmp_path):
-    exact, rounded = (train(finetune(dtype=dtype), store=tmp_path).metrics["val/loss"] for dtype in ("float32", "bfloat16"))
+    runs = [train(finetune(dtype=dtype), store=tmp_path) for dtype in ("float32", "bfloat16")]
+    exact, rounded = (run.metrics["val/loss"] for run in runs)
     assert rounded != exact
     assert rounded == pytest.approx(exact, rel=0.05)
 
@@ -156,14 +158,15 @@ def test_a_saved_state_survives_a_killed_process(finetune, tmp_path, monkeypatch
     assert numbers_of(spec, tmp_path / "parts") == numbers_of(spec, tmp_path / "whole")
 
 
-def test_a_broken_checkpoint_is_passed_over(finetune, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", ["missing", "truncated", "flipped"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "manifest.json"])
+def test_a_spoilt_checkpoint_is_passed_over(finetune, tmp_path, monkeypatch, name, how):
     monkeypatch.setattr(loop, "_prune", lambda *_: None)
     spec, store = finetune(), Store.at(tmp_path / "parts")
     for passes in (1, 1):
         with pytest.raises(Stopped):
             train(spec, store=store, should_stop=stop_after(passes))
-    weights = store.run(spec).path / "checkpoints/step_00000002/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
+    spoil(store.run(spec).path / "checkpoints/step_00000002" / name, how)
     assert numbers_of(spec, store) == numbers_of(spec, tmp_path / "whole")
     assert store.run(spec).last_attempt()["from"] == 1
 
@@ -206,7 +209,8 @@ def test_every_evaluated_example_has_a_prediction(finetune, tmp_path):
     labels = torch.tensor([int(r["label"]) for r in records])
     assert result.metrics["val/accuracy"] == pytest.approx(float((logits.argmax(1) == labels).float().mean()))
     assert result.metrics["val/score"] == result.metrics["val/accuracy"]
-    assert result.metrics["val/loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5)
+    loss = float(torch.nn.functional.cross_entropy(logits, labels))
+    assert result.metrics["val/loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_kept_checkpoints_load_in_transformers(finetune, tmp_path):
@@ -218,7 +222,7 @@ def test_kept_checkpoints_load_in_transformers(finetune, tmp_path):
     model, info = AutoModelForSequenceClassification.from_pretrained(path / "step_00000004", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
-    assert plm.checkpoint.weights_sha256(model) == json.loads((path.parent / "result.json").read_text())["weights_sha256"]
+    assert weights_sha256(model) == json.loads((path.parent / "result.json").read_text())["weights_sha256"]
     assert AutoTokenizer.from_pretrained(path / "step_00000004")("w00 w01")["input_ids"] == [2, 5, 6, 3]
 
 
@@ -360,7 +364,8 @@ def test_the_gradient_is_clipped(finetune, tmp_path, monkeypatch):
     def spy(parameters, limit):
         parameters = list(parameters)
         before = clip(parameters, limit)
-        seen.append((float(before), limit, math.hypot(*[float(p.grad.norm()) for p in parameters if p.grad is not None])))
+        after = math.hypot(*[float(p.grad.norm()) for p in parameters if p.grad is not None])
+        seen.append((float(before), limit, after))
         return before
 
     monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", spy)
