@@ -71,8 +71,8 @@ def pretrain(architecture: Model, text: str, *, duration: Duration, vocabulary: 
         raise ValueError(f"the tokenizer has {there:,} tokens and the model a vocabulary of "
                          f"{shape(architecture).vocab_size:,}: raise vocab_size.")
     if seq_len > shape(architecture).max_position_embeddings:
-        raise ValueError(f"seq_len {seq_len}: the model reads {shape(architecture).max_position_embeddings} tokens at most. "
-                         "Shorten it, or raise max_position_embeddings.")
+        raise ValueError(f"seq_len {seq_len}: the model reads {shape(architecture).max_position_embeddings} tokens at "
+                         "most. Shorten it, or raise max_position_embeddings.")
     if duration.unit == "epochs":
         raise ValueError(f"a duration of {duration}: pretraining is given in steps or tokens.")
     return RunSpec(

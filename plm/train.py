@@ -129,7 +129,8 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
     keep = {*execution.keep, *([total] if pretraining or execution.keep_weights else [])}
     log_every, evaluate_every = max(1, total // LINES), max(1, total // EVALUATIONS) if pretraining else total
     # The evaluation at the step that is gone on from is made again.
-    lines = [line for line in folder.metrics() if line["step"] < step or (line["step"] == step and "val/loss" not in line)]
+    lines = [line for line in folder.metrics()
+             if line["step"] < step or (line["step"] == step and "val/loss" not in line)]
     flops_per_token = 3 * shape(spec.init.architecture()).flops_per_token(spec.seq_len)  # backward is twice forward
     _note_environment(folder, execution)
     attempt.record["total"], attempt.record["from"] = total, step
@@ -149,7 +150,8 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
             evaluation = evaluate(model, spec, stream)
             if not math.isfinite(evaluation.metrics["val/loss"]):
                 publish()
-                raise Diverged(f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} of {total}.")
+                raise Diverged(f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} "
+                               f"of {total}.")
             lines.append(_line(step, progress["tokens"], evaluation.metrics))
         progress["step"], progress["seconds"] = step, earlier + time.monotonic() - began
         stopping = step < total and should_stop()

@@ -68,8 +68,8 @@ def _split(folder: Path, wanted: tuple[str, ...], given: str | None) -> pa.Table
     for split in wanted:
         shards = [f for f in files if f.stem == split or f.stem.startswith(f"{split}-")]
         if len({(f.parent, f.suffix) for f in shards}) > 1:
-            raise ValueError(f"{folder} has more than one {split} split: {', '.join(str(f.relative_to(folder)) for f in shards)}."
-                             " Name a folder with one of them.")
+            there = ", ".join(str(f.relative_to(folder)) for f in shards)
+            raise ValueError(f"{folder} has more than one {split} split: {there}. Name a folder with one of them.")
         if shards:
             return pa.concat_tables([read(f) for f in shards])
     raise ValueError(f"{folder} has no {' or '.join(wanted)} split: it holds "

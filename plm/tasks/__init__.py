@@ -137,8 +137,8 @@ def _read(path: str, name: str, tables: tuple[pa.Table, pa.Table] | None,
     metrics = definition.metrics or (("pearson", "spearman") if num_labels == 1 else ("accuracy",))
     for metric in metrics if num_labels == 1 else ():
         if metric not in ("pearson", "spearman"):
-            raise ValueError(f"{path}: metric {metric!r} is of classes, and the labels are real numbers: choose pearson or "
-                             'spearman, or set "kind" to "classification" in task.json.')
+            raise ValueError(f"{path}: metric {metric!r} is of classes, and the labels are real numbers: choose pearson "
+                             'or spearman, or set "kind" to "classification" in task.json.')
     task = Task(rows=hashlib.sha256(content).hexdigest(), num_labels=num_labels, metrics=metrics,
                 counts=(len(labels[0]), len(labels[1])), name=name, path=path)
     return task, Split(tuple(texts[0]), tuple(labels[0])), Split(tuple(texts[1]), tuple(labels[1]))
@@ -159,8 +159,8 @@ def _task_json(path: Path) -> dict[str, Any]:
             raise registry.unknown(f"key in {path}:", key, allowed)
         inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
         if not isinstance(value, allowed[key]) or not all(isinstance(v, str) for v in inner):
-            raise ValueError(f"{path}: {key!r} is {value!r}; it must be a {' or '.join(t.__name__ for t in allowed[key])}, "
-                             "made of strings.")
+            types = " or ".join(t.__name__ for t in allowed[key])
+            raise ValueError(f"{path}: {key!r} is {value!r}; it must be a {types}, made of strings.")
     if own.get("kind", KINDS[0]) not in KINDS:
         raise registry.unknown(f"kind in {path}:", own["kind"], KINDS)
     metrics = own.get("metric")
@@ -219,8 +219,8 @@ def _labels(train: pa.Table, held_out: pa.Table, definition: Definition, path: s
     both = [column(t, definition.label, path) for t in (train, held_out)]
     types = {bool if isinstance(v, bool) else type(v) for values in both for v in values}
     if types - {bool, int, float, str}:
-        raise ValueError(f"{path}: column {definition.label!r} holds {next(iter(types)).__name__} values; a label is a whole "
-                         "number, a string or a real number.")
+        raise ValueError(f"{path}: column {definition.label!r} holds {next(iter(types)).__name__} values; a label is a "
+                         "whole number, a string or a real number.")
     if len(types) > 1 and types != {int, float}:
         raise ValueError(f"{path}: column {definition.label!r} mixes {', '.join(sorted(t.__name__ for t in types))}.")
     if definition.num_labels == 1 or (definition.num_labels is None and float in types):

@@ -167,7 +167,7 @@ def read_child(folder: RunFolder, spec: RunSpec, name: str, axes: dict[str, str]
     totals: list[Value] = []
     if status == "done":
         result, there = folder.result(), {(key, step) for key, _, _, step in values}
-        numbers = result["metrics"] | {"run/seconds": result["seconds"], "run/flops": result["flops"]}
+        numbers = result["metrics"] | {"work/seconds": result["seconds"], "work/flops": result["flops"]}  # after val/
         totals = [(_key(k), float(v), ended, result["steps"]) for k, v in numbers.items()
                   if math.isfinite(v) and (_key(k), result["steps"]) not in there]
     return Child(folder.run_id, name, axes, status, int(1000 * attempts[0]["started"]),
@@ -466,7 +466,7 @@ class View:
         word = "RUNNING" if live or count["running"] else "FAILED" if failed else \
             "KILLED" if count["missing"] or count["interrupted"] else "FINISHED"
         turn = sum(child.attempts for child in children)
-        values: list[Value] = [(f"runs/{name}", float(n), ended, turn) for name, n in
+        values: list[Value] = [(f"work/runs_{name}", float(n), ended, turn) for name, n in
                                (("done", count["done"]), ("failed", failed), ("asked", len(status)))]
         state = _digest([VIEW, tags, word, values])
         if state != parent.state:

@@ -51,7 +51,7 @@ def push(store: Store, uri: str | None, sweeps: Sequence[str] | None = None) -> 
 
     Raises:
         ValueError: the store has no such sweep.
-        ConnectionError: the server does not answer.
+        ConnectionError: the server does not answer, or not as an MLflow server that lets us in.
         Busy: another process is at it.
     """
     there = [name for name in store.list("sweeps") if store.get(f"sweeps/{name}/sweep.json") is not None]
@@ -60,7 +60,14 @@ def push(store: Store, uri: str | None, sweeps: Sequence[str] | None = None) -> 
             raise ValueError(f"store {store.root} has no sweep {name}; it has: {', '.join(there) or 'none'}.")
     if not _answers(uri):
         raise ConnectionError(f"the tracking server at {_place(store, uri)} does not answer.")
-    return sum((_push(_view(store, uri, name), live=False, wait=30.0) for name in sweeps or there), PushReport())
+    views = [_view(store, uri, name) for name in sweeps or there]
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return sum((_push(view, live=False, wait=30.0) for view in views), PushReport())
+    except MlflowException as error:
+        said = " ".join(str(error).split())[:500]
+        raise ConnectionError(f"the tracking server at {_place(store, uri)} refused: {said}") from error
 
 
 def _view(store: Store, uri: str | None, sweep: str) -> View:
@@ -235,7 +242,7 @@ class Pusher:
         return timeout if (timeout := PATIENCE.get(self._state)) and self._uri else float("inf")
 
     def _explain(self, detail: str) -> str:
-        away = self._state in ("asking", "away", "pushing")
+        away = self._state in ("asking", "away")
         trouble = f"the tracking server at {_place(self._store, self._uri)} does not answer" if away else \
             f"the view at {_place(self._store, self._uri)} is not complete ({redact(detail)})"
         server = f" --tracking-uri {shlex.quote(redact(self._uri))}" if self._uri else ""
@@ -309,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.follow is not None:
             return follow(store, given.tracking_uri, given.sweep[0], given.follow)
         report = push(store, given.tracking_uri, given.sweep)
-    except (ValueError, ConnectionError, Busy) as error:
+    except (ValueError, OSError, Busy) as error:
         print(redact(str(error)), file=sys.stderr)
         return 2
     print(f"{report}: {_place(store, given.tracking_uri)}")

@@ -74,7 +74,7 @@ def test_a_busy_run(finetune, written, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_leaves_a_state_to_go_on_from(finetune, written, tmp_path, number, status):
-    spec = finetune(duration=plm.steps(3000))
+    spec = finetune(duration=plm.steps(1500))
     process = subprocess.Popen([sys.executable, "-m", "plm", written(spec), "--store", str(tmp_path / "parts")],
                                cwd=Path(plm.__path__[0]).parent, stderr=subprocess.PIPE, text=True)
     folder = Store.at(tmp_path / "parts").run(spec)
@@ -88,7 +88,7 @@ def test_a_signal_leaves_a_state_to_go_on_from(finetune, written, tmp_path, numb
     assert "the same call goes on from there" in said
     assert folder.status() == "interrupted"
     stopped = folder.last_attempt()["step"]
-    assert 0 < stopped < 3000
+    assert 0 < stopped < 1500
     sums = [json.loads((train(spec, store=tmp_path / name).path / "result.json").read_text())["weights_sha256"]
             for name in ("parts", "whole")]
     assert sums[0] == sums[1]

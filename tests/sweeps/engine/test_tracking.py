@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -251,14 +253,14 @@ def test_a_sweep_is_a_parent_run_and_its_runs_are_children(store: Store) -> None
     assert child["params"]["spec.data.stratified"] == "False"
     assert child["params"]["spec.init.origin"] == f"{pretraining().run_id} step 100"
     assert child["history"]["val/score"] == [(30, int(1e12) + 3500, 1 - 1 / 3), (60, int(1e12) + 6500, 1 - 1 / 6)]
-    assert child["history"]["run/seconds"][0][2] == 12.5
+    assert child["history"]["work/seconds"][0][2] == 12.5
     parent = view[pretraining().run_id]
     assert parent["tags"]["role"] == "parent"
     assert parent["name"] == f"parent {pretraining().run_id}"
     sweep = view["sweep"]
     assert sweep["status"] == "FINISHED"
     assert sweep["name"] == "question"
-    assert [sweep["history"][f"runs/{k}"][-1][2] for k in ("done", "failed", "asked")] == [5, 0, 5]
+    assert [sweep["history"][f"work/runs_{k}"][-1][2] for k in ("done", "failed", "asked")] == [5, 0, 5]
     assert sweep["tags"]["mlflow.note.content"].startswith("| size | score |")
 
 
@@ -537,6 +539,16 @@ def test_a_wrong_command_exits_2_with_one_line(store: Store, capsys: pytest.Capt
     assert message in error
     assert error.count("\n") == 1
     assert "hunter2" not in error
+
+
+def test_what_is_no_tracking_server_is_told_in_one_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        assert main(["--store", str(store.root), "--tracking-uri", f"http://127.0.0.1:{other.server_port}"]) == 2
+        other.shutdown()
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("the tracking server")]
+    assert len(error) == 1
+    assert "refused" in error[0]
 
 
 def test_help_answers_without_mlflow() -> None:
