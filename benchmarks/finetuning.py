@@ -25,7 +25,9 @@ def ours(model: str, task: str, size: int, seed: int, threads: int) -> tuple[flo
     """Training examples per second, and the score."""
     from plm import Execution, epochs, finetune, train
 
-    spec = finetune(task, init=model, size=size, seed=seed, lr=LR, batch_size=BATCH, duration=epochs(EPOCHS), seq_len=MAX_LENGTH)
+    spec = finetune(
+        task, init=model, size=size, seed=seed, lr=LR, batch_size=BATCH, duration=epochs(EPOCHS), seq_len=MAX_LENGTH
+    )
     marks: dict[int, float] = {}
 
     def stamp() -> bool:  # called before every step, and after the last one before the final evaluation is counted
@@ -42,7 +44,11 @@ def trainer(model: str, task: str, size: int, seed: int, best: bool) -> tuple[fl
     """Training examples per second, and the accuracy, of transformers' Trainer."""
     from datasets import Dataset
     from transformers import (
-        AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        DataCollatorWithPadding,
+        Trainer,
+        TrainingArguments,
         default_data_collator,
     )
 
@@ -55,18 +61,39 @@ def trainer(model: str, task: str, size: int, seed: int, best: bool) -> tuple[fl
 
     def dataset(split: Any, indices: Any) -> Dataset:
         texts = [split.texts[i] for i in indices]
-        encoded = tokenizer(*map(list, zip(*texts, strict=True)), truncation=True, max_length=MAX_LENGTH,
-                            padding=False if best else "max_length")
+        encoded = tokenizer(
+            *map(list, zip(*texts, strict=True)),
+            truncation=True,
+            max_length=MAX_LENGTH,
+            padding=False if best else "max_length",
+        )
         return Dataset.from_dict({**encoded, "label": [int(split.labels[i]) for i in indices]})
 
-    settings: dict[str, Any] = {"bf16": True, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused"} if best else {}
+    settings: dict[str, Any] = (
+        {"bf16": True, "train_sampling_strategy": "group_by_length", "optim": "adamw_torch_fused"} if best else {}
+    )
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(folder, num_train_epochs=EPOCHS, per_device_train_batch_size=BATCH, learning_rate=LR, seed=seed,
-                                      per_device_eval_batch_size=64, report_to=[], disable_tqdm=True, use_cpu=True,
-                                      save_strategy="no", logging_strategy="no", **settings)
-        run = Trainer(AutoModelForSequenceClassification.from_pretrained(model, num_labels=resolve(task).num_labels), arguments,
-                      train_dataset=dataset(rows, chosen), processing_class=tokenizer,
-                      data_collator=DataCollatorWithPadding(tokenizer) if best else default_data_collator)
+        arguments = TrainingArguments(
+            folder,
+            num_train_epochs=EPOCHS,
+            per_device_train_batch_size=BATCH,
+            learning_rate=LR,
+            seed=seed,
+            per_device_eval_batch_size=64,
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+            save_strategy="no",
+            logging_strategy="no",
+            **settings,
+        )
+        run = Trainer(
+            AutoModelForSequenceClassification.from_pretrained(model, num_labels=resolve(task).num_labels),
+            arguments,
+            train_dataset=dataset(rows, chosen),
+            processing_class=tokenizer,
+            data_collator=DataCollatorWithPadding(tokenizer) if best else default_data_collator,
+        )
         began = time.monotonic()
         run.train()
         seconds = time.monotonic() - began

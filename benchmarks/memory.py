@@ -43,7 +43,9 @@ def main() -> None:
         after: list[float] = []
         for trial in range(given.trials):
             init = reinit(source, range(layers - trial % (layers + 1), layers), seed=trial)
-            spec = finetune(str(Path(given.task or folder / "task").resolve()), init=init, size=32, seed=trial, duration=steps(2))
+            spec = finetune(
+                str(Path(given.task or folder / "task").resolve()), init=init, size=32, seed=trial, duration=steps(2)
+            )
             outcome = execute(spec, Store.at(folder / "store"), Execution())
             assert outcome.status == "done", outcome
             after.append(resident())

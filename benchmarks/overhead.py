@@ -40,8 +40,15 @@ def ours(folder: Path, trials: int) -> tuple[float, float]:
             super().ended(outcome)
 
     def run(*, seed: int) -> Any:
-        return finetune(str(folder / "task"), init=str(folder / "model"), seed=seed, duration=steps(STEPS), lr=LR,
-                        batch_size=BATCH, dtype="float32")
+        return finetune(
+            str(folder / "task"),
+            init=str(folder / "model"),
+            seed=seed,
+            duration=steps(STEPS),
+            lr=LR,
+            batch_size=BATCH,
+            dtype="float32",
+        )
 
     curve = Curve(axis="seed", position=float, label="seed", line="seed")
     sweep = Sweep(run, over={"seed": seeds(trials)}, baseline=lambda cell: cell, arms=("seed",), curve=curve)
@@ -69,25 +76,50 @@ def nested(folder: Path, trials: int) -> float:
 
         tokenizer = AutoTokenizer.from_pretrained(config["model"])
         data = Dataset.from_list(config["rows"]).map(lambda r: tokenizer(r["sentence"], truncation=True), batched=True)
-        arguments = TrainingArguments(tempfile.mkdtemp(), max_steps=STEPS, per_device_train_batch_size=BATCH, seed=config["seed"],
-                                      learning_rate=LR, report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no")
-        trainer = Trainer(AutoModelForSequenceClassification.from_pretrained(config["model"]), arguments, train_dataset=data,
-                          eval_dataset=data, processing_class=tokenizer)
+        arguments = TrainingArguments(
+            tempfile.mkdtemp(),
+            max_steps=STEPS,
+            per_device_train_batch_size=BATCH,
+            seed=config["seed"],
+            learning_rate=LR,
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+            save_strategy="no",
+        )
+        trainer = Trainer(
+            AutoModelForSequenceClassification.from_pretrained(config["model"]),
+            arguments,
+            train_dataset=data,
+            eval_dataset=data,
+            processing_class=tokenizer,
+        )
         trainer.train()
         train.report({"loss": trainer.evaluate()["eval_loss"]})
 
     def driver(config: dict[str, Any]) -> None:
         TorchTrainer(
-            worker, train_loop_config=config, scaling_config=ray.train.ScalingConfig(num_workers=1),
-            run_config=ray.train.RunConfig(name=f"trial-{tune.get_context().get_trial_id()}", storage_path=str(folder / "train"),
-                                           callbacks=[TuneReportCallback()])).fit()
+            worker,
+            train_loop_config=config,
+            scaling_config=ray.train.ScalingConfig(num_workers=1),
+            run_config=ray.train.RunConfig(
+                name=f"trial-{tune.get_context().get_trial_id()}",
+                storage_path=str(folder / "train"),
+                callbacks=[TuneReportCallback()],
+            ),
+        ).fit()
 
     began = time.monotonic()
     results = tune.Tuner(
         tune.with_resources(driver, {"CPU": 0.01}),
-        param_space={"seed": tune.grid_search(list(range(trials))), "model": str(folder / "model"), "rows": toy_rows(64)},
+        param_space={
+            "seed": tune.grid_search(list(range(trials))),
+            "model": str(folder / "model"),
+            "rows": toy_rows(64),
+        },
         tune_config=tune.TuneConfig(max_concurrent_trials=2),
-        run_config=tune.RunConfig(name="nested", storage_path=str(folder / "tune"), verbose=0)).fit()
+        run_config=tune.RunConfig(name="nested", storage_path=str(folder / "tune"), verbose=0),
+    ).fit()
     assert not results.errors, results.errors[0]
     return (time.monotonic() - began) / trials
 
@@ -105,7 +137,10 @@ def main() -> None:
         write_task(folder / "task")
         with cluster(None):
             whole, warm = ours(folder, given.trials)
-            print(f"this engine: {whole:.2f} s a trial ({warm:.2f} s once warm), {given.trials} trials, 2 at a time", flush=True)
+            print(
+                f"this engine: {whole:.2f} s a trial ({warm:.2f} s once warm), {given.trials} trials, 2 at a time",
+                flush=True,
+            )
             other = nested(folder, given.trials)
     print(f"Tune launching a TorchTrainer: {other:.2f} s a trial")
     print(f"ratio: {other / whole:.1f} over all trials, {other / warm:.1f} once warm")

@@ -15,8 +15,14 @@ def tiny_bert(folder: Path) -> None:
 
     from plm.data.tokenizer import files, word_level
 
-    config = BertConfig(vocab_size=len(WORDS) + 5, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                        intermediate_size=64, max_position_embeddings=32)
+    config = BertConfig(
+        vocab_size=len(WORDS) + 5,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
     BertModel(config).save_pretrained(folder)
     for name, data in files(word_level(WORDS)).items():
         (folder / name).write_bytes(data)

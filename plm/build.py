@@ -25,9 +25,26 @@ from plm.rng import seed_of, torch_stream
 from plm.spec import Checkpoint, RunSpec, Source
 from plm.store import Store
 
-HEADS = ("pooler", "cls", "lm_head", "mlm", "classifier", "score", "qa_outputs", "predictions", "sop_classifier",
-         "discriminator_predictions", "generator_predictions", "generator_lm_head", "vocab_transform",
-         "vocab_layer_norm", "vocab_projector", "pre_classifier", "logits_proj", "sequence_summary")
+HEADS = (
+    "pooler",
+    "cls",
+    "lm_head",
+    "mlm",
+    "classifier",
+    "score",
+    "qa_outputs",
+    "predictions",
+    "sop_classifier",
+    "discriminator_predictions",
+    "generator_predictions",
+    "generator_lm_head",
+    "vocab_transform",
+    "vocab_layer_norm",
+    "vocab_projector",
+    "pre_classifier",
+    "logits_proj",
+    "sequence_summary",
+)
 """Modules that belong to one objective: a checkpoint may have them or not."""
 
 
@@ -111,8 +128,14 @@ def _from_checkpoint(objective: Objective, source: Source, store: Store) -> tupl
     # Our own check below says what is missing and refuses; the library's report of the same would only repeat it.
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with seeded(0):
-        model, info = objective.auto().from_pretrained(where, config=config, local_files_only=True, dtype=torch.float32,
-                                                       output_loading_info=True, ignore_mismatched_sizes=True)
+        model, info = objective.auto().from_pretrained(
+            where,
+            config=config,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
     misfits = {n for n, *_ in info["mismatched_keys"]}  # such as a head for another number of classes
     missing = sorted(n for n in info["missing_keys"] if not _is_head(n, model))
     extra = sorted(n for n in info["unexpected_keys"] if not _is_head(n, model))

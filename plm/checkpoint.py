@@ -45,15 +45,22 @@ def weights_sha256(model: PreTrainedModel) -> str:
 
 def model_files(model: PreTrainedModel, tokenizer: Tokenizer) -> dict[str, bytes]:
     """The files of a folder that transformers loads."""
-    config = json.dumps({**model.config.to_diff_dict(), "architectures": [type(model).__name__]}, indent=1, sort_keys=True)
-    return {"model.safetensors": save_tensors(weights(model), metadata={"format": "pt"}), "config.json": config.encode(),
-            **tokenizers.files(tokenizer)}
+    config = json.dumps(
+        {**model.config.to_diff_dict(), "architectures": [type(model).__name__]}, indent=1, sort_keys=True
+    )
+    return {
+        "model.safetensors": save_tensors(weights(model), metadata={"format": "pt"}),
+        "config.json": config.encode(),
+        **tokenizers.files(tokenizer),
+    }
 
 
 def progress_files(optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> dict[str, bytes]:
     """Optimizer state and counters."""
     state = optimizer.state_dict()["state"]
-    tensors = {f"{index}.{name}": value.cpu().contiguous() for index, entry in state.items() for name, value in entry.items()}
+    tensors = {
+        f"{index}.{name}": value.cpu().contiguous() for index, entry in state.items() for name, value in entry.items()
+    }
     return {OPTIMIZER: save_tensors(tensors), PROGRESS: json.dumps(progress).encode()}
 
 

@@ -75,4 +75,6 @@ def parse(text: str) -> Duration:
     except ValueError as error:
         if colon and unit in UNITS and amount.replace(".", "").replace("e", "").replace("-", "").isdigit():
             raise
-        raise ValueError(f"{text!r} is not a duration: write a unit and an amount, such as epochs:3 or steps:450.") from error
+        raise ValueError(
+            f"{text!r} is not a duration: write a unit and an amount, such as epochs:3 or steps:450."
+        ) from error

@@ -52,6 +52,9 @@ def evaluate(model: PreTrainedModel, spec: RunSpec, stream: Stream) -> Evaluatio
         return Evaluation(metrics, records)
     predictions, labels = predicted(records), np.array([r["label"] for r in records])
     scores = {f"val/{name}": METRICS[name].score(predictions, labels) for name in task.metrics}
-    notes = [f"{name} is undefined for a constant prediction; 0 by declaration"
-             for name in task.metrics if METRICS[name].undefined(predictions)]
+    notes = [
+        f"{name} is undefined for a constant prediction; 0 by declaration"
+        for name in task.metrics
+        if METRICS[name].undefined(predictions)
+    ]
     return Evaluation(metrics | {"val/score": scores[f"val/{task.metrics[0]}"]} | scores, records, tuple(notes))

@@ -8,8 +8,18 @@ from pathlib import Path
 
 from plm.spec import External
 
-PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*.json", "tokenizer.model",
-            "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "spiece.model")
+PATTERNS = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer*.json",
+    "tokenizer.model",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+)
 """The files that bear on numbers. Pickled weights are not among them, and are never read."""
 
 
@@ -24,10 +34,15 @@ def external(name: str) -> External:
     files = sorted({f for pattern in PATTERNS for f in local.glob(pattern)}) if local.is_dir() else []
     names = [f.name for f in files]
     if "config.json" not in names or not any(n.endswith(".safetensors") for n in names):
-        raise ValueError(f"{local} is not a model's folder: it needs config.json and model.safetensors, and holds "
-                         f"{', '.join(sorted(p.name for p in local.iterdir())[:8]) if local.is_dir() else 'nothing'}.")
-    return External(tuple((f.name, _sha256(*_version(f))) for f in files), path=str(local),
-                    name=local.name if path.exists() else name)
+        raise ValueError(
+            f"{local} is not a model's folder: it needs config.json and model.safetensors, and holds "
+            f"{', '.join(sorted(p.name for p in local.iterdir())[:8]) if local.is_dir() else 'nothing'}."
+        )
+    return External(
+        tuple((f.name, _sha256(*_version(f))) for f in files),
+        path=str(local),
+        name=local.name if path.exists() else name,
+    )
 
 
 def verify(model: External) -> Path:
@@ -42,8 +57,9 @@ def verify(model: External) -> Path:
         if not file.is_file():
             raise ValueError(f"model {model.name}: {file} is missing.")
         if _sha256(*_version(file)) != expected:
-            raise ValueError(f"model {model.name}: {file} has changed since the plan was made. "
-                             "Restore it, or plan anew.")
+            raise ValueError(
+                f"model {model.name}: {file} has changed since the plan was made. Restore it, or plan anew."
+            )
     return folder
 
 
@@ -66,6 +82,8 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(PATTERNS)))
     except Exception as error:  # the hub's client raises a different type for each way of not being there
-        raise ValueError(f"the model {name} could not be had from the hub ({type(error).__name__}: "
-                         f"{str(error).splitlines()[0]}). Without a network, give a local folder: "
-                         "model=path/to/folder.") from error
+        raise ValueError(
+            f"the model {name} could not be had from the hub ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}). Without a network, give a local folder: "
+            "model=path/to/folder."
+        ) from error

@@ -11,8 +11,10 @@ from plm.spec import AdamW
 def build(model: nn.Module, spec: AdamW) -> torch.optim.AdamW:
     """torch's fused AdamW in two groups: matrices, which decay, and biases and norms, which do not."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in trained if p.ndim > 1], "weight_decay": spec.weight_decay},
-              {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": spec.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, eps=spec.eps, fused=True)
 
 

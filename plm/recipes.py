@@ -23,9 +23,19 @@ from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds, Source
 from plm.tasks import Task, resolve
 
 
-def finetune(task: str | Task, *, init: Init | Source | str, size: int | None = None, seed: int = 0, lr: float = 5e-5,
-             batch_size: int = 16, duration: Duration | None = None, seq_len: int = 128, dtype: str = "bfloat16",
-             stratified: bool = False) -> RunSpec:
+def finetune(
+    task: str | Task,
+    *,
+    init: Init | Source | str,
+    size: int | None = None,
+    seed: int = 0,
+    lr: float = 5e-5,
+    batch_size: int = 16,
+    duration: Duration | None = None,
+    seq_len: int = 128,
+    dtype: str = "bfloat16",
+    stratified: bool = False,
+) -> RunSpec:
     """Fine-tune all of a model on a task: AdamW without weight decay, rate falling linearly to zero (Tamkin et al. 2020).
 
     Args:
@@ -42,14 +52,33 @@ def finetune(task: str | Task, *, init: Init | Source | str, size: int | None = 
     start = init if isinstance(init, Init) else Load(model(init))
     seq_len = min(seq_len, shape(start.architecture()).max_position_embeddings)
     return RunSpec(
-        objective=Classify(task.num_labels), init=start, data=Examples(task, size, seed, stratified),
-        optim=AdamW(lr=lr, weight_decay=0.0), duration=duration or epochs(3), batch_size=batch_size, seq_len=seq_len,
-        dtype=dtype, seeds=Seeds(fresh=seed, order=seed, noise=seed))
+        objective=Classify(task.num_labels),
+        init=start,
+        data=Examples(task, size, seed, stratified),
+        optim=AdamW(lr=lr, weight_decay=0.0),
+        duration=duration or epochs(3),
+        batch_size=batch_size,
+        seq_len=seq_len,
+        dtype=dtype,
+        seeds=Seeds(fresh=seed, order=seed, noise=seed),
+    )
 
 
-def pretrain(architecture: Model, text: str, *, duration: Duration, vocabulary: str | None = None, seed: int = 0,
-             lr: float = 1e-4, warmup_steps: int = 0, weight_decay: float = 0.01, mask_rate: float = 0.15,
-             batch_size: int = 32, seq_len: int = 128, dtype: str = "bfloat16") -> RunSpec:
+def pretrain(
+    architecture: Model,
+    text: str,
+    *,
+    duration: Duration,
+    vocabulary: str | None = None,
+    seed: int = 0,
+    lr: float = 1e-4,
+    warmup_steps: int = 0,
+    weight_decay: float = 0.01,
+    mask_rate: float = 0.15,
+    batch_size: int = 32,
+    seq_len: int = 128,
+    dtype: str = "bfloat16",
+) -> RunSpec:
     """Pretrain a model from scratch with masked language modelling.
 
     Args:
@@ -68,21 +97,39 @@ def pretrain(architecture: Model, text: str, *, duration: Duration, vocabulary: 
     corpus = Corpus(World() if text == "world" else files(text), None if vocabulary is None else external(vocabulary))
     there = corpus.tokenizer().get_vocab_size()
     if there > shape(architecture).vocab_size:
-        raise ValueError(f"the tokenizer has {there:,} tokens and the model a vocabulary of "
-                         f"{shape(architecture).vocab_size:,}: raise vocab_size.")
+        raise ValueError(
+            f"the tokenizer has {there:,} tokens and the model a vocabulary of "
+            f"{shape(architecture).vocab_size:,}: raise vocab_size."
+        )
     if seq_len > shape(architecture).max_position_embeddings:
-        raise ValueError(f"seq_len {seq_len}: the model reads {shape(architecture).max_position_embeddings} tokens at "
-                         "most. Shorten it, or raise max_position_embeddings.")
+        raise ValueError(
+            f"seq_len {seq_len}: the model reads {shape(architecture).max_position_embeddings} tokens at "
+            "most. Shorten it, or raise max_position_embeddings."
+        )
     if duration.unit == "epochs":
         raise ValueError(f"a duration of {duration}: pretraining is given in steps or tokens.")
     return RunSpec(
-        objective=MaskedLM(mask_rate), init=Scratch(architecture), data=corpus,
-        optim=AdamW(lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps), duration=duration,
-        batch_size=batch_size, seq_len=seq_len, dtype=dtype, seeds=Seeds(fresh=seed, order=seed, noise=seed))
+        objective=MaskedLM(mask_rate),
+        init=Scratch(architecture),
+        data=corpus,
+        optim=AdamW(lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps),
+        duration=duration,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        dtype=dtype,
+        seeds=Seeds(fresh=seed, order=seed, noise=seed),
+    )
 
 
-def reinit(source: Source | str, layers: str | Iterable[int], *, scheme: str = "bert", bias: str = "keep",
-           layer_norm: str = "reset", seed: int = 0) -> Init:
+def reinit(
+    source: Source | str,
+    layers: str | Iterable[int],
+    *,
+    scheme: str = "bert",
+    bias: str = "keep",
+    layer_norm: str = "reset",
+    seed: int = 0,
+) -> Init:
     """A model with some layers drawn afresh; with none of them, simply the model.
 
     Args:
@@ -105,8 +152,10 @@ def masked(mask: str, num_layers: int) -> tuple[int, ...]:
         ValueError: not a string of 0 and 1, or not one character a layer.
     """
     if set(mask) - {"0", "1"} or len(mask) != num_layers:
-        raise ValueError(f"mask {mask!r}: write {num_layers} characters 0 or 1, one a layer from the input side "
-                         f"(1 = redrawn), such as {'0' * (num_layers // 2) + '1' * (num_layers - num_layers // 2)}.")
+        raise ValueError(
+            f"mask {mask!r}: write {num_layers} characters 0 or 1, one a layer from the input side "
+            f"(1 = redrawn), such as {'0' * (num_layers // 2) + '1' * (num_layers - num_layers // 2)}."
+        )
     return tuple(layer for layer, bit in enumerate(mask) if bit == "1")
 
 
@@ -124,8 +173,9 @@ def model(name: Source | str) -> Source:
         try:
             return external(name)
         except ValueError as error:
-            raise ValueError(f"{registry.unknown('model', name, NAMED)} A local folder or a hub id will do too; "
-                             f"here, {error}") from error
+            raise ValueError(
+                f"{registry.unknown('model', name, NAMED)} A local folder or a hub id will do too; here, {error}"
+            ) from error
     return external(name)
 
 
@@ -138,10 +188,27 @@ def world_bert() -> RunSpec:
     from plm.data.world import World
     from plm.models.bert import Bert
 
-    bert = Bert(vocab_size=len(World().vocabulary()) + 5, hidden_size=128, num_hidden_layers=4, num_attention_heads=4,
-                intermediate_size=512, max_position_embeddings=64, dropout=0.0, initializer_range=0.05)
-    return pretrain(bert, "world", duration=steps(5000), lr=1e-3, warmup_steps=200, mask_rate=0.3, batch_size=16,
-                    seq_len=32, dtype="float32")
+    bert = Bert(
+        vocab_size=len(World().vocabulary()) + 5,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=512,
+        max_position_embeddings=64,
+        dropout=0.0,
+        initializer_range=0.05,
+    )
+    return pretrain(
+        bert,
+        "world",
+        duration=steps(5000),
+        lr=1e-3,
+        warmup_steps=200,
+        mask_rate=0.3,
+        batch_size=16,
+        seq_len=32,
+        dtype="float32",
+    )
 
 
 NAMED = {"world-bert": world_bert}

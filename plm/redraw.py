@@ -32,13 +32,23 @@ def _shuffle(old: Tensor, draw: torch.Generator) -> Tensor:
     return old.flatten()[torch.randperm(old.numel(), generator=draw)].view(old.shape)
 
 
-SCHEMES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {"bert": _bert, "matched": _matched,
-                                                                  "shuffle": _shuffle}
+SCHEMES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+    "bert": _bert,
+    "matched": _matched,
+    "shuffle": _shuffle,
+}
 
 
 @torch.no_grad()
-def reinitialize(model: PreTrainedModel, layers: Iterable[int], *, scheme: str = "bert", bias: str = "keep",
-                 layer_norm: str = "reset", seed: int = 0) -> list[str]:
+def reinitialize(
+    model: PreTrainedModel,
+    layers: Iterable[int],
+    *,
+    scheme: str = "bert",
+    bias: str = "keep",
+    layer_norm: str = "reset",
+    seed: int = 0,
+) -> list[str]:
     """Draw some layers of a transformers encoder or decoder afresh, in place.
 
     Args:
@@ -61,8 +71,11 @@ def reinitialize(model: PreTrainedModel, layers: Iterable[int], *, scheme: str =
         code draws with a standard deviation near .0005, because the cut was passed in the wrong units; `bert` is what
         the paper says.
     """
-    for what, given, allowed in (("scheme", scheme, SCHEMES), ("bias", bias, ("keep", "zero")),
-                                 ("layer_norm", layer_norm, ("reset", "keep"))):
+    for what, given, allowed in (
+        ("scheme", scheme, SCHEMES),
+        ("bias", bias, ("keep", "zero")),
+        ("layer_norm", layer_norm, ("reset", "keep")),
+    ):
         if given not in allowed:
             raise unknown(what, given, allowed)
     plan = list(_plan(model, sorted(set(layers)), scheme, bias, layer_norm, seed))
@@ -70,22 +83,28 @@ def reinitialize(model: PreTrainedModel, layers: Iterable[int], *, scheme: str =
         old = parameter.detach().clone()
         parameter.copy_(new)
         if parameter.ndim > 1 and torch.equal(old, parameter):
-            raise RuntimeError(f"{name} was drawn afresh but did not change: it may be constant, frozen by a hook, or "
-                               "replaced by a view.")
+            raise RuntimeError(
+                f"{name} was drawn afresh but did not change: it may be constant, frozen by a hook, or "
+                "replaced by a view."
+            )
         if not torch.equal(parameter, new.to(parameter.dtype)):
             raise RuntimeError(f"{name} is not at its target after it was set.")
     return [name for name, _, _ in plan]
 
 
-def _plan(model: PreTrainedModel, chosen: list[int], scheme: str, bias: str, layer_norm: str,
-          seed: int) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
+def _plan(
+    model: PreTrainedModel, chosen: list[int], scheme: str, bias: str, layer_norm: str, seed: int
+) -> Iterator[tuple[str, nn.Parameter, Tensor]]:
     """The parameters to set and their new values, checked in full before the first one is handed out."""
     blocks = layers_of(model)
     if chosen and not (chosen[0] >= 0 and chosen[-1] < len(blocks)):
         raise ValueError(f"layers {chosen}: the model has {len(blocks)} layers, 0 to {len(blocks) - 1}.")
     names = {id(p): name for name, p in model.named_parameters()}
-    elsewhere = {id(p) for name, p in model.named_parameters(remove_duplicate=False)
-                 if not any(name.startswith(prefix) for prefix in _prefixes(model, blocks, chosen))}
+    elsewhere = {
+        id(p)
+        for name, p in model.named_parameters(remove_duplicate=False)
+        if not any(name.startswith(prefix) for prefix in _prefixes(model, blocks, chosen))
+    }
     planned: list[tuple[str, nn.Parameter, Tensor]] = []
     for layer in chosen:
         for module_name, module in blocks[layer].named_modules():
@@ -104,18 +123,24 @@ def _prefixes(model: PreTrainedModel, blocks: list[nn.Module], chosen: list[int]
     return [places[id(blocks[layer])] + "." for layer in chosen]
 
 
-def _new_value(module: nn.Module, name: str, old: Tensor, draw: torch.Generator, scheme: str, bias: str,
-               layer_norm: str) -> Tensor | None:
+def _new_value(
+    module: nn.Module, name: str, old: Tensor, draw: torch.Generator, scheme: str, bias: str, layer_norm: str
+) -> Tensor | None:
     """What a parameter becomes; None: it stays."""
     if type(module).__name__.lower().endswith("norm"):
         if layer_norm == "keep":
             return None
         # Gemma's RMSNorm multiplies by (1 + weight), so its neutral weight is 0.
-        return torch.ones_like(old) if name == "weight" and "gemma" not in type(module).__name__.lower() \
+        return (
+            torch.ones_like(old)
+            if name == "weight" and "gemma" not in type(module).__name__.lower()
             else torch.zeros_like(old)
+        )
     if old.ndim >= 2:
         return SCHEMES[scheme](old, draw)
     if name.endswith("bias"):
         return torch.zeros_like(old) if bias == "zero" else None
-    raise ValueError(f"{type(module).__name__}.{name} of shape {tuple(old.shape)} is neither a matrix, a bias nor part "
-                     "of a norm: how to redraw it is not known.")
+    raise ValueError(
+        f"{type(module).__name__}.{name} of shape {tuple(old.shape)} is neither a matrix, a bias nor part "
+        "of a norm: how to redraw it is not known."
+    )

@@ -40,7 +40,9 @@ def member(folder: str, name: str) -> type:
     if name not in names(folder):
         raise unknown(f"member of plm/{folder}", name, names(folder))
     module = importlib.import_module(f"plm.{folder}.{name}")
-    found = [c for _, c in inspect.getmembers(module, inspect.isclass) if getattr(c, "kind", None) == f"{folder}/{name}"]
+    found = [
+        c for _, c in inspect.getmembers(module, inspect.isclass) if getattr(c, "kind", None) == f"{folder}/{name}"
+    ]
     if len(found) != 1:
         raise AssertionError(f"plm/{folder}/{name}.py must define exactly one class of kind {folder}/{name}")
     return found[0]

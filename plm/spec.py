@@ -63,13 +63,21 @@ def encode(value: Any, *, identity: bool) -> Any:
     if isinstance(value, tuple):
         return [encode(v, identity=identity) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type) and hasattr(value, "kind"):
-        return {"kind": value.kind} | ({"version": value.version} if hasattr(value, "version") else {}) | {
-            f.name: encode(float(getattr(value, f.name)), identity=identity) if f.type == "float"
-            else encode(getattr(value, f.name), identity=identity)
-            for f in dataclasses.fields(value) if not (identity and _left_out(f, getattr(value, f.name)))
-        }
-    raise TypeError(f"{value!r} ({type(value).__name__}) has no stable form: a spec is made of None, booleans, numbers, "
-                    "strings, tuples and frozen dataclasses that have a `kind`.")
+        return (
+            {"kind": value.kind}
+            | ({"version": value.version} if hasattr(value, "version") else {})
+            | {
+                f.name: encode(float(getattr(value, f.name)), identity=identity)
+                if f.type == "float"
+                else encode(getattr(value, f.name), identity=identity)
+                for f in dataclasses.fields(value)
+                if not (identity and _left_out(f, getattr(value, f.name)))
+            }
+        )
+    raise TypeError(
+        f"{value!r} ({type(value).__name__}) has no stable form: a spec is made of None, booleans, numbers, "
+        "strings, tuples and frozen dataclasses that have a `kind`."
+    )
 
 
 def _left_out(f: dataclasses.Field[Any], value: Any) -> bool:
@@ -89,8 +97,10 @@ def decode(document: Any) -> Any:
     given = {name: decode(v) for name, v in document.items() if name not in ("kind", "version")}
     cls = _class_of(document.get("kind"))
     if document.get("version") != getattr(cls, "version", None):
-        raise ValueError(f"{document['kind']} of version {document.get('version')} was asked for; "
-                         f"this installation has version {getattr(cls, 'version', None)}.")
+        raise ValueError(
+            f"{document['kind']} of version {document.get('version')} was asked for; "
+            f"this installation has version {getattr(cls, 'version', None)}."
+        )
     if given.get("trainer", TRAINER) != TRAINER:
         raise ValueError(f"trainer {given['trainer']} was asked for; this installation has trainer {TRAINER}.")
     try:
@@ -267,8 +277,10 @@ class RunSpec:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"not a run's spec.json ({type(error).__name__}: {error}).") from error
         if not isinstance(spec, RunSpec) or spec.run_id != named:
-            raise ValueError(f"spec.json names run {named}, but its content is that of "
-                             f"{spec.run_id if isinstance(spec, RunSpec) else type(spec).__name__}: it was changed.")
+            raise ValueError(
+                f"spec.json names run {named}, but its content is that of "
+                f"{spec.run_id if isinstance(spec, RunSpec) else type(spec).__name__}: it was changed."
+            )
         return spec
 
 

@@ -59,8 +59,10 @@ class Store:
         root = Path(location).expanduser().resolve()
         there = next(p for p in (root, *root.parents) if p.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise ValueError(f"store {root}: {there} {'cannot be written' if there.is_dir() else 'is not a folder'}. "
-                             "Choose another with --store.")
+            raise ValueError(
+                f"store {root}: {there} {'cannot be written' if there.is_dir() else 'is not a folder'}. "
+                "Choose another with --store."
+            )
         return Store(root)
 
     def put(self, key: str, data: bytes) -> None:
@@ -119,10 +121,14 @@ class Store:
             except FileNotFoundError:  # it names a model's folder that has moved since; where it lies is not identity
                 return folder
             except ValueError as error:
-                raise ValueError(f"{self.root / folder.key}/spec.json: {error} Remove the folder to run it anew.") from error
+                raise ValueError(
+                    f"{self.root / folder.key}/spec.json: {error} Remove the folder to run it anew."
+                ) from error
             if found != spec and found.run_id != spec.run_id:
-                raise ValueError(f"{self.root / folder.key}/spec.json is that of {found.run_id}: it was changed. "
-                                 "Remove the folder to run it anew.")
+                raise ValueError(
+                    f"{self.root / folder.key}/spec.json is that of {found.run_id}: it was changed. "
+                    "Remove the folder to run it anew."
+                )
         return folder
 
     def checkpoint(self, checkpoint: Checkpoint) -> Path:
@@ -181,8 +187,10 @@ class RunFolder:
         except (ValueError, TypeError):
             changed = ["DONE"]
         if changed:
-            raise ValueError(f"{self.path}: {', '.join(changed)} changed after the run was finished. Restore "
-                             f"{'it' if len(changed) == 1 else 'them'}, or remove the folder to run it anew.")
+            raise ValueError(
+                f"{self.path}: {', '.join(changed)} changed after the run was finished. Restore "
+                f"{'it' if len(changed) == 1 else 'them'}, or remove the folder to run it anew."
+            )
         return True
 
     def result(self) -> dict[str, Any]:
@@ -225,8 +233,9 @@ class RunFolder:
             number = max(numbers, default=0) + 1
             last = self.last_attempt()
             if last is not None and last["outcome"] is None and _alive(last):
-                raise Busy(f"{self.run_id} is being trained by process {last['holder']['pid']} on "
-                           f"{last['holder']['host']}.")
+                raise Busy(
+                    f"{self.run_id} is being trained by process {last['holder']['pid']} on {last['holder']['host']}."
+                )
             attempt = Attempt(self, number)
             if self.store.create(attempt.key, attempt.encoded()):
                 if self.get("spec.json") is None:
@@ -238,8 +247,11 @@ class RunFolder:
 
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints that have a manifest, oldest first."""
-        return [n for n in self.store.list(f"{self.key}/checkpoints")
-                if self.get(f"checkpoints/{n}/manifest.json") is not None]
+        return [
+            n
+            for n in self.store.list(f"{self.key}/checkpoints")
+            if self.get(f"checkpoints/{n}/manifest.json") is not None
+        ]
 
     def put_checkpoint(self, step: int, files: dict[str, bytes]) -> None:
         """Publish a checkpoint; it exists once its manifest does."""
@@ -253,7 +265,9 @@ class RunFolder:
         manifest = self.get(f"checkpoints/{name}/manifest.json")
         try:
             sums = json.loads(manifest or b"null")
-            return bool(sums) and all(sha256(self.get(f"checkpoints/{name}/{file}") or b"") == s for file, s in sums.items())
+            return bool(sums) and all(
+                sha256(self.get(f"checkpoints/{name}/{file}") or b"") == s for file, s in sums.items()
+            )
         except (ValueError, AttributeError):
             return False
 
@@ -311,9 +325,19 @@ class Attempt:
 
     def __post_init__(self) -> None:
         now = time.time()
-        self.record = {"holder": {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(),
-                                  "ticks": _start_ticks(os.getpid())},
-                       "started": now, "renewed": now, "step": 0, "total": None, "outcome": None}
+        self.record = {
+            "holder": {
+                "host": socket.gethostname(),
+                "machine": _machine(),
+                "pid": os.getpid(),
+                "ticks": _start_ticks(os.getpid()),
+            },
+            "started": now,
+            "renewed": now,
+            "step": 0,
+            "total": None,
+            "outcome": None,
+        }
 
     @property
     def key(self) -> str:

@@ -7,9 +7,11 @@ is in `Execution`, and changes no result beyond rounding.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import platform
+import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -82,9 +84,15 @@ class Result:
     """Wall-clock time of training and evaluation, over all attempts."""
 
 
-def train(spec: RunSpec, *, store: str | Path | Store = "./runs", execution: Execution | None = None,
-          reporter: Reporter | None = None, should_stop: Callable[[], bool] = lambda: False,
-          cache: Cache | None = None) -> Result:
+def train(
+    spec: RunSpec,
+    *,
+    store: str | Path | Store = "./runs",
+    execution: Execution | None = None,
+    reporter: Reporter | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    cache: Cache | None = None,
+) -> Result:
     """Execute a run, or go on with it; a finished one is answered from the store.
 
     Raises:
@@ -114,8 +122,15 @@ def train(spec: RunSpec, *, store: str | Path | Store = "./runs", execution: Exe
     return Result(spec.run_id, folder.path, result["metrics"], result["seconds"])
 
 
-def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Execution, reporter: Reporter | None,
-          should_stop: Callable[[], bool], cache: Cache) -> None:
+def _loop(
+    spec: RunSpec,
+    folder: RunFolder,
+    attempt: Attempt,
+    execution: Execution,
+    reporter: Reporter | None,
+    should_stop: Callable[[], bool],
+    cache: Cache,
+) -> None:
     began = saved = time.monotonic()
     stream = open_stream(spec, folder.store, cache)
     built = build(spec, folder.store, cache)
@@ -129,9 +144,10 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
     keep = {*execution.keep, *([total] if pretraining or execution.keep_weights else [])}
     log_every, evaluate_every = max(1, total // LINES), max(1, total // EVALUATIONS) if pretraining else total
     # The evaluation at the step that is gone on from is made again.
-    lines = [line for line in folder.metrics()
-             if line["step"] < step or (line["step"] == step and "val/loss" not in line)]
-    flops_per_token = 3 * shape(spec.init.architecture()).flops_per_token(spec.seq_len)  # backward is twice forward
+    lines = [
+        line for line in folder.metrics() if line["step"] < step or (line["step"] == step and "val/loss" not in line)
+    ]
+    architecture = shape(spec.init.architecture())
     _note_environment(folder, execution)
     attempt.record["total"], attempt.record["from"] = total, step
 
@@ -146,20 +162,20 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
         if attempt.lost:
             attempt.check()
         evaluation = None
-        if step % evaluate_every == 0 and step > 0 or step == total:
+        if (step % evaluate_every == 0 and step > 0) or step == total:
             evaluation = evaluate(model, spec, stream)
             if not math.isfinite(evaluation.metrics["val/loss"]):
                 publish()
-                raise Diverged(f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} "
-                               f"of {total}.")
+                raise Diverged(
+                    f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} of {total}."
+                )
             lines.append(_line(step, progress["tokens"], evaluation.metrics))
         progress["step"], progress["seconds"] = step, earlier + time.monotonic() - began
         stopping = step < total and should_stop()
         due = time.monotonic() - saved > execution.save_seconds and step < total
         if step in keep or stopping or due:
-            state = {} if step == total else checkpoint.progress_files(optimizer, progress)
-            publish(checkpoint.model_files(model, tokenizers.of(spec)) | state)
-            _prune(folder, step, keep)
+            publish(checkpoint.model_files(model, tokenizers.of(spec)) | checkpoint.progress_files(optimizer, progress))
+            _prune(folder, keep)
             saved = time.monotonic()
         if reporter and lines and lines[-1]["step"] == step:
             kept = folder.path / "checkpoints" / step_name(step) if step in keep else None
@@ -177,18 +193,29 @@ def _loop(spec: RunSpec, folder: RunFolder, attempt: Attempt, execution: Executi
             raise Diverged(f"{spec.run_id}: loss {loss}, gradient norm {grad_norm} at step {step} of {total}.")
         step += 1
         progress["tokens"] += tokens
-        progress["flops"] += tokens * flops_per_token
+        progress["flops"] += (
+            3 * tokens * architecture.flops_per_token(tokens / spec.batch_size)
+        )  # backward is twice forward
         if step % log_every == 0 or step == total:
-            lines.append(_line(step, progress["tokens"], {"train/loss": loss, "train/grad_norm": grad_norm, "train/lr": lr}))
+            lines.append(
+                _line(step, progress["tokens"], {"train/loss": loss, "train/grad_norm": grad_norm, "train/lr": lr})
+            )
 
     assert evaluation is not None
     publish()
     attempt.finish(_last_files(spec, built, stream, evaluation, progress))
-    _prune(folder, total, keep)
+    _prune(folder, keep)
 
 
-def train_step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, spec: RunSpec, batch: dict[str, Tensor],
-               step: int, lr: float, execution: Execution) -> tuple[float, float, int]:
+def train_step(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    spec: RunSpec,
+    batch: dict[str, Tensor],
+    step: int,
+    lr: float,
+    execution: Execution,
+) -> tuple[float, float, int]:
     """One update; the loss (mean over scored predictions), the gradient norm before clipping, and the input tokens."""
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -199,7 +226,7 @@ def train_step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, spec: R
     loss = 0.0
     with seeded(seed_of(spec.seeds.noise, "dropout", step)):  # stateless, so that a resumed run needs no generator
         for start in range(0, size, execution.micro_batch or size):
-            part = {name: tensor[start:start + (execution.micro_batch or size)] for name, tensor in batch.items()}
+            part = {name: tensor[start : start + (execution.micro_batch or size)] for name, tensor in batch.items()}
             with torch.autocast(torch.device(execution.device).type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
                 summed, _ = spec.objective.loss(model, part)
             (summed / max(1, count)).backward()  # normalised once, by the count of the whole batch
@@ -220,38 +247,73 @@ def open_stream(spec: RunSpec, store: Store, cache: Cache) -> Stream:
     return ExampleStream(spec, rows, segments=shape(spec.init.architecture()).segments)
 
 
-def _prune(folder: RunFolder, step: int, keep: set[int]) -> None:
-    """Older checkpoints: gone, or reduced to their weights if they are kept; the newest one stays whole until the end."""
-    for name in folder.checkpoints():
-        if int(name.removeprefix("step_")) not in keep and (int(name.removeprefix("step_")) != step or folder.done):
+def _prune(folder: RunFolder, keep: set[int]) -> None:
+    """Older checkpoints: gone, or reduced to their weights if they are kept; the last two stay whole until the end.
+
+    Two, because the newest may turn out to be damaged.
+    """
+    names = folder.checkpoints()
+    for name in names if folder.done else names[:-2]:
+        if int(name.removeprefix("step_")) not in keep:
             folder.drop_checkpoint(name)
-        elif name != step_name(step) or folder.done:
-            for file in (checkpoint.OPTIMIZER, checkpoint.PROGRESS):
-                folder.drop_checkpoint(name, file)
+            continue
+        for file in (checkpoint.OPTIMIZER, checkpoint.PROGRESS):
+            folder.drop_checkpoint(name, file)
 
 
 def _line(step: int, tokens: int, metrics: dict[str, float]) -> dict[str, Any]:
     return {"step": step, "time": time.time(), "train/tokens": tokens, **metrics}
 
 
-def _last_files(spec: RunSpec, built: Built, stream: Stream, evaluation: Evaluation,
-                progress: dict[str, Any]) -> dict[str, bytes]:
-    result = {"run_id": spec.run_id, "metrics": evaluation.metrics, "notes": list(evaluation.notes),
-              "steps": spec.total_steps, "tokens": progress["tokens"], "flops": progress["flops"],
-              "seconds": progress["seconds"], "fresh": built.fresh, "redrawn": built.redrawn,
-              "weights_sha256": checkpoint.weights_sha256(built.model), **stream.notes()}
-    return {"predictions.parquet": to_parquet(evaluation.predictions),
-            "result.json": json.dumps(result, indent=1, allow_nan=False).encode()}
+def _last_files(
+    spec: RunSpec, built: Built, stream: Stream, evaluation: Evaluation, progress: dict[str, Any]
+) -> dict[str, bytes]:
+    result = {
+        "run_id": spec.run_id,
+        "metrics": evaluation.metrics,
+        "notes": list(evaluation.notes),
+        "steps": spec.total_steps,
+        "tokens": progress["tokens"],
+        "flops": progress["flops"],
+        "seconds": progress["seconds"],
+        "fresh": built.fresh,
+        "redrawn": built.redrawn,
+        "weights_sha256": checkpoint.weights_sha256(built.model),
+        **stream.notes(),
+    }
+    return {
+        "predictions.parquet": to_parquet(evaluation.predictions),
+        "result.json": json.dumps(result, indent=1, allow_nan=False).encode(),
+    }
 
 
 def environment(execution: Execution) -> dict[str, Any]:
     """What an id cannot hold and bits depend on: device, threads, library versions."""
     device = torch.device(execution.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_model()
-    versions = {p: metadata.version(p) for p in ("torch", "transformers", "tokenizers", "numpy", "plm-sweeps")
-                if _installed(p)}
-    return {"device": f"{device.type}: {name}", "threads": execution.threads, "micro_batch": execution.micro_batch,
-            "python": platform.python_version(), "versions": versions}
+    versions = {
+        p: metadata.version(p) for p in ("torch", "transformers", "tokenizers", "numpy", "plm-sweeps") if _installed(p)
+    }
+    return {
+        "device": f"{device.type}: {name}",
+        "threads": execution.threads,
+        "micro_batch": execution.micro_batch,
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": _commit(),
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _commit() -> str | None:
+    """The project's commit, where it runs from a checkout."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        git = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    return None
 
 
 def _note_environment(folder: RunFolder, execution: Execution) -> None:

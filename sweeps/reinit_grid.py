@@ -25,8 +25,9 @@ from sweeps.engine.sweep import Curve, Sweep
 
 def run(*, model: str, task: str, size: int, duration: str, lr: float, scheme: str, mask: str, seed: int) -> RunSpec:
     """Fine-tune a model with the masked layers redrawn."""
-    return finetune(task, init=reinit(model, mask, scheme=scheme, seed=seed), size=size, seed=seed, lr=lr,
-                    duration=parse(duration))
+    return finetune(
+        task, init=reinit(model, mask, scheme=scheme, seed=seed), size=size, seed=seed, lr=lr, duration=parse(duration)
+    )
 
 
 grid: dict[str, Any] = {
@@ -45,8 +46,14 @@ sweep = Sweep(
     over=[grid, grid | {"model": "world-bert", "size": 400, "scheme": "matched"}],
     baseline=lambda cell: cell | {"mask": unablated(cell["mask"])},
     arms=("mask", "scheme"),
-    curve=Curve(axis="mask", position=preserved, label="preserved layers, from the input side", line="size",
-                control="scheme", beside="duration"),
+    curve=Curve(
+        axis="mask",
+        position=preserved,
+        label="preserved layers, from the input side",
+        line="size",
+        control="scheme",
+        beside="duration",
+    ),
 )
 
 if __name__ == "__main__":

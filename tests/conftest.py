@@ -61,8 +61,10 @@ def toy_task(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def toy_regression(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Pairs with a real number."""
-    return write_task(tmp_path_factory.mktemp("tasks") / "similar", lambda i: {
-        "sentence1": sentence(i), "sentence2": sentence(i + i % 3), "label": i % 3 / 2})
+    return write_task(
+        tmp_path_factory.mktemp("tasks") / "similar",
+        lambda i: {"sentence1": sentence(i), "sentence2": sentence(i + i % 3), "label": i % 3 / 2},
+    )
 
 
 @pytest.fixture(scope="session")
@@ -81,8 +83,10 @@ def finetune(toy_task: str, tiny_bert: str) -> Callable[..., Any]:
     import plm
 
     def make(task: str = toy_task, **changes: Any) -> plm.RunSpec:
-        return plm.finetune(task, **{"init": tiny_bert, "duration": plm.steps(4), "batch_size": 8, "lr": 1e-3,
-                                     "dtype": "float32", **changes})
+        return plm.finetune(
+            task,
+            **{"init": tiny_bert, "duration": plm.steps(4), "batch_size": 8, "lr": 1e-3, "dtype": "float32", **changes},
+        )
 
     return make
 
@@ -93,9 +97,19 @@ def pretrain(toy_corpus: str, tiny_bert: str) -> Callable[..., Any]:
     import plm
 
     def make(dropout: float = 0.1, text: str = toy_corpus, **changes: Any) -> plm.RunSpec:
-        return plm.pretrain(plm.Bert(**SIZES, dropout=dropout), text, **{
-            "vocabulary": tiny_bert, "duration": plm.steps(4), "batch_size": 4, "seq_len": 16, "lr": 1e-3,
-            "dtype": "float32", **changes})
+        return plm.pretrain(
+            plm.Bert(**SIZES, dropout=dropout),
+            text,
+            **{
+                "vocabulary": tiny_bert,
+                "duration": plm.steps(4),
+                "batch_size": 4,
+                "seq_len": 16,
+                "lr": 1e-3,
+                "dtype": "float32",
+                **changes,
+            },
+        )
 
     return make
 

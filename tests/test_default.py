@@ -68,11 +68,15 @@ def ngram_accuracy(store: Store, inputs: np.ndarray, labels: np.ndarray, sides: 
 def test_the_parent_predicts_masked_words_far_better_than_neighbours_do(store: Store) -> None:
     inputs, labels = masked_words(store)
     model = AutoModelForMaskedLM.from_pretrained(store.checkpoint(world_bert().final)).eval()
-    guesses = torch.cat([model(input_ids=part).logits.argmax(-1) for part in torch.from_numpy(inputs).split(64)]).numpy()
+    guesses = torch.cat(
+        [model(input_ids=part).logits.argmax(-1) for part in torch.from_numpy(inputs).split(64)]
+    ).numpy()
     ours = float((guesses == labels)[labels != IGNORED].mean())
     none, left, both = (ngram_accuracy(store, inputs, labels, sides) for sides in ("none", "left", "both"))
     assert none < left < both, (none, left, both)
-    assert ours > both + 0.07, f"masked-word accuracy {ours:.3f}; from both neighbours {both:.3f}, from the left one {left:.3f}"
+    assert ours > both + 0.07, (
+        f"masked-word accuracy {ours:.3f}; from both neighbours {both:.3f}, from the left one {left:.3f}"
+    )
 
 
 def test_a_checkpoint_is_a_folder_that_transformers_loads(store: Store) -> None:
@@ -95,8 +99,15 @@ def test_a_fresh_model_stays_near_chance_and_the_parent_does_not(store: Store, c
 
 def test_redrawing_loses_what_was_learned_and_more_of_it_with_fewer_examples(store: Store, cache: Cache) -> None:
     def lost(size: int, mask: str) -> float:
-        return float(np.mean([score(store, cache, world_bert().final, size, seed=s)
-                              - score(store, cache, reinit(world_bert().final, mask, seed=s), size, seed=s) for s in (0, 1)]))
+        return float(
+            np.mean(
+                [
+                    score(store, cache, world_bert().final, size, seed=s)
+                    - score(store, cache, reinit(world_bert().final, mask, seed=s), size, seed=s)
+                    for s in (0, 1)
+                ]
+            )
+        )
 
     assert lost(200, "0111") > 0.1
     assert lost(200, "0111") > lost(1000, "0111") + 0.05

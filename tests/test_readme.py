@@ -15,7 +15,13 @@ from sweeps.reinit_grid import sweep
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.partition("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()]
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for kind, text in BLOCKS
+    if kind == "bash"
+    for line in text.splitlines()
+    if line.strip()
+]
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "sweeps.reinit_grid" in c])
@@ -54,4 +60,8 @@ def test_the_map_names_what_is_there() -> None:
     tree = next(text for kind, text in BLOCKS if text.startswith("plm/"))
     for line in tree.splitlines():
         for name in re.findall(r"[\w/]+\.py|\w+/", line.split("  ")[0 if line[0] != " " else 1]):
-            assert list(ROOT.glob(name.rstrip("/"))) or list((ROOT / "plm").glob(name.rstrip("/"))) or list((ROOT / "sweeps").glob(name.rstrip("/"))), name
+            assert (
+                list(ROOT.glob(name.rstrip("/")))
+                or list((ROOT / "plm").glob(name.rstrip("/")))
+                or list((ROOT / "sweeps").glob(name.rstrip("/")))
+            ), name

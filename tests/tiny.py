@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 WORDS = tuple(f"w{i:02}" for i in range(60))
-SIZES = {"vocab_size": 65, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
-         "max_position_embeddings": 40}
+SIZES = {
+    "vocab_size": 65,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 40,
+}
 
 
 def sentence(i: int) -> str:
     """Three to nine words; odd ones say `w58` somewhere."""
     said = [WORDS[(7 * i + 3 * j * j) % 55] for j in range(3 + i % 6)]
-    return " ".join([*said[: i % 3], *(["w58"] if i % 2 else []), *said[i % 3:]])
+    return " ".join([*said[: i % 3], *(["w58"] if i % 2 else []), *said[i % 3 :]])
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -59,9 +59,9 @@ def pad(rows: list[Tokens], pad_id: int) -> dict[str, Int[Tensor, "B T"]]:
     width = max(len(ids) for ids, _ in rows)
     ids, segments, there = (torch.full((len(rows), width), value) for value in (pad_id, 0, 0))
     for row, (tokens, types) in enumerate(rows):
-        ids[row, :len(tokens)] = torch.tensor(tokens)
-        segments[row, :len(types)] = torch.tensor(types)
-        there[row, :len(tokens)] = 1
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        segments[row, : len(types)] = torch.tensor(types)
+        there[row, : len(tokens)] = 1
     return {"input_ids": ids, "token_type_ids": segments, "attention_mask": there}
 
 
@@ -79,9 +79,13 @@ class Tokenised:
 def tokenise(spec: RunSpec, tokenizer: Tokenizer, seq_len: int) -> Tokenised:
     """Tokenise both splits of a run's task."""
     train, held_out = load(spec.data.task)  # type: ignore[union-attr]
-    return Tokenised(tokenizers.encode(tokenizer, train.texts, seq_len), train.labels,
-                     tokenizers.encode(tokenizer, held_out.texts, seq_len), held_out.labels,
-                     config_of(spec.init.architecture()).pad_token_id or 0)  # decoders find a text's end by it
+    return Tokenised(
+        tokenizers.encode(tokenizer, train.texts, seq_len),
+        train.labels,
+        tokenizers.encode(tokenizer, held_out.texts, seq_len),
+        held_out.labels,
+        config_of(spec.init.architecture()).pad_token_id or 0,
+    )  # decoders find a text's end by it
 
 
 class ExampleStream:
@@ -104,7 +108,9 @@ class ExampleStream:
     def evaluation(self) -> Iterator[dict[str, Tensor]]:
         order = np.argsort([-len(ids) for ids, _ in self._rows.held_out], kind="stable")
         for start in range(0, len(order), EVALUATION_BATCH):
-            yield self._collate(self._rows.held_out, self._rows.held_out_labels, order[start:start + EVALUATION_BATCH])
+            yield self._collate(
+                self._rows.held_out, self._rows.held_out_labels, order[start : start + EVALUATION_BATCH]
+            )
 
     def _collate(self, tokens: list[Tokens], labels: tuple[float, ...], rows: NDArray[np.int64]) -> dict[str, Tensor]:
         batch = pad([tokens[i] for i in rows], self._rows.pad_id)
@@ -117,24 +123,30 @@ class ExampleStream:
         if self._spec.data.task.num_labels == 1:  # type: ignore[union-attr]
             return {"examples": len(self._chosen)}
         labels, counts = np.unique([self._rows.train_labels[i] for i in self._chosen], return_counts=True)
-        return {"examples": len(self._chosen),
-                "class_counts": {str(int(label)): int(n) for label, n in zip(labels, counts, strict=True)}}
+        return {
+            "examples": len(self._chosen),
+            "class_counts": {str(int(label)): int(n) for label, n in zip(labels, counts, strict=True)},
+        }
 
 
 class BlockStream:
     """Batches of masked blocks of a corpus."""
 
     def __init__(self, spec: RunSpec, folder: Path) -> None:
-        assert isinstance(spec.data, Corpus) and isinstance(spec.objective, MaskedLM)
+        assert isinstance(spec.data, Corpus)
+        assert isinstance(spec.objective, MaskedLM)
         self._spec, self._objective = spec, spec.objective
-        self._train, self._held_out = (blocks(spec.data, split, spec.seq_len, folder) for split in ("train", "validation"))
+        self._train, self._held_out = (
+            blocks(spec.data, split, spec.seq_len, folder) for split in ("train", "validation")
+        )
         tokenizer = spec.data.tokenizer()
         mask_id = tokenizer.token_to_id("[MASK]")
         if mask_id is None:
             raise ValueError("the tokenizer has no [MASK] token, which masked language modelling needs.")
         self._mask_id, self._vocab_size = mask_id, tokenizer.get_vocab_size()
-        self._special = np.array([tokenizer.token_to_id(t) for t in tokenizers.SPECIAL.values()
-                                  if tokenizer.token_to_id(t) is not None])
+        self._special = np.array(
+            [tokenizer.token_to_id(t) for t in tokenizers.SPECIAL.values() if tokenizer.token_to_id(t) is not None]
+        )
         self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def batch(self, step: int) -> dict[str, Tensor]:
@@ -154,10 +166,20 @@ class BlockStream:
             yield self._masked(self._held_out[rows], rows, numpy_stream(EVALUATION_MASKS, "evaluation masks", start))
 
     def _masked(self, ids: NDArray[np.int32], rows: NDArray[np.int64], draw: np.random.Generator) -> dict[str, Tensor]:
-        inputs, labels = mask(ids.astype(np.int64), np.isin(ids, self._special), draw, rate=self._objective.rate,
-                              mask_id=self._mask_id, vocab_size=self._vocab_size)
-        return {"input_ids": torch.from_numpy(inputs), "labels": torch.from_numpy(labels),
-                "attention_mask": torch.ones(ids.shape, dtype=torch.long), "ids": torch.from_numpy(rows)}
+        inputs, labels = mask(
+            ids.astype(np.int64),
+            np.isin(ids, self._special),
+            draw,
+            rate=self._objective.rate,
+            mask_id=self._mask_id,
+            vocab_size=self._vocab_size,
+        )
+        return {
+            "input_ids": torch.from_numpy(inputs),
+            "labels": torch.from_numpy(labels),
+            "attention_mask": torch.ones(ids.shape, dtype=torch.long),
+            "ids": torch.from_numpy(rows),
+        }
 
     def notes(self) -> dict[str, Any]:
         """The size of the corpus."""

@@ -1,4 +1,4 @@
-"""A corpus as blocks of tokens: tokenised once, kept as memory-mapped Arrow, read in an order that is a pure function.
+"""A corpus as blocks of tokens: tokenised once, kept as Arrow, read in an order that is a pure function.
 
 The blocks are a function of the corpus and the sequence length alone; which block comes when is decided by a seed and
 an epoch; what is masked in it by a seed and a step.
@@ -58,7 +58,7 @@ class Corpus:
 
 
 def blocks(corpus: Corpus, split: str, seq_len: int, folder: Path) -> NDArray[np.int32]:
-    """The split's tokens as (number of blocks, T), memory-mapped from `folder`; tokenised on first use.
+    """The split's tokens as (number of blocks, T), from `folder`; tokenised on first use.
 
     A document is `[CLS] line [SEP] line [SEP]`; documents are laid end to end and cut every T tokens.
 
@@ -87,7 +87,9 @@ def _tokens(corpus: Corpus, split: str) -> Iterator[NDArray[np.int32]]:
         yield np.asarray([start, *(token for line in lines for token in (*line.ids, end))], np.int32)
 
 
-def _whole_blocks(documents: Iterator[NDArray[np.int32]], seq_len: int, at_once: int = 1024) -> Iterator[NDArray[np.int32]]:
+def _whole_blocks(
+    documents: Iterator[NDArray[np.int32]], seq_len: int, at_once: int = 1024
+) -> Iterator[NDArray[np.int32]]:
     """Documents end to end in chunks of whole blocks; what is left over at the end is dropped."""
     held: list[NDArray[np.int32]] = []
     for document in documents:

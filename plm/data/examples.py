@@ -37,8 +37,10 @@ class Examples:
     def __post_init__(self) -> None:
         there = self.task.counts[0]
         if self.size is not None and not 0 < self.size <= there:
-            raise ValueError(f"task {self.task.name} has {there:,} training examples; {self.size:,} were asked for. "
-                             f"Choose a size from 1 to {there}, or all.")
+            raise ValueError(
+                f"task {self.task.name} has {there:,} training examples; {self.size:,} were asked for. "
+                f"Choose a size from 1 to {there}, or all."
+            )
         if self.stratified and self.task.num_labels == 1:
             raise ValueError(f"task {self.task.name} is a regression: there are no classes to stratify by.")
         if self.size in (None, there):  # one computation, one spelling
@@ -81,7 +83,7 @@ def batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> l
     sizes = np.asarray(lengths)
     cut: list[NDArray[np.int64]] = []
     for start in range(0, len(order), window):
-        part = order[start:start + window]
+        part = order[start : start + window]
         part = part[np.argsort(-sizes[part], kind="stable")]
-        cut += [part[i:i + batch_size] for i in range(0, len(part), batch_size)]
+        cut += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
     return [cut[i] for i in draw.permutation(len(cut))]

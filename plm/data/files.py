@@ -48,8 +48,10 @@ def files(path: str) -> Files:
     folder = Path(path).expanduser().resolve()
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}. A corpus is a folder with train and validation files.")
-    found = {split: [f for f in sorted(folder.rglob(f"{split}*")) if f.name.endswith(EXTENSIONS)]
-             for split in ("train", "validation")}
+    found = {
+        split: [f for f in sorted(folder.rglob(f"{split}*")) if f.name.endswith(EXTENSIONS)]
+        for split in ("train", "validation")
+    }
     for split, there in found.items():
         if not there:
             raise ValueError(f"{folder} has no {split} file ending in {', '.join(EXTENSIONS)}.")
@@ -66,7 +68,7 @@ def _documents(path: Path) -> Iterator[str]:
             raise ValueError(f"{path} has no column 'text'; there are {table.column_names}.")
         yield from map(str, column(table, "text", str(path)))
         return
-    with (gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")) as lines:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         try:
             yield from (line.strip() for line in lines if line.strip())
         except UnicodeDecodeError as error:

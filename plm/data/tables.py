@@ -30,7 +30,12 @@ def read(path: Path) -> pa.Table:
         if path.suffix in (".jsonl", ".json"):
             return pa.json.read_json(path)
         if path.suffix in (".csv", ".tsv"):
-            comma = pa.csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True)
+            # Tab-separated files of the field (GLUE's) hold quotation marks as they are; commas need the quoting rules.
+            comma = (
+                pa.csv.ParseOptions(newlines_in_values=True)
+                if path.suffix == ".csv"
+                else pa.csv.ParseOptions(delimiter="\t", quote_char=False)
+            )
             text = pa.csv.ConvertOptions(strings_can_be_null=False)
             return pa.csv.read_csv(path, parse_options=comma, convert_options=text)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
@@ -53,8 +58,7 @@ def splits(path: Path, named: dict[str, str] | None = None) -> tuple[pa.Table, p
         rows = range(table.num_rows)
         train, held_out = table.take([i for i in rows if i % 5 != 4]), table.take([i for i in rows if i % 5 == 4])
     else:
-        train, held_out = (_split(path, wanted, (named or {}).get(wanted[0]))
-                           for wanted in (TRAIN, EVALUATION))
+        train, held_out = (_split(path, wanted, (named or {}).get(wanted[0])) for wanted in (TRAIN, EVALUATION))
     for split, table in (("train", train), ("evaluation", held_out)):
         if table.num_rows == 0:
             raise ValueError(f"{path}: the {split} split is empty.")
@@ -72,9 +76,11 @@ def _split(folder: Path, wanted: tuple[str, ...], given: str | None) -> pa.Table
             raise ValueError(f"{folder} has more than one {split} split: {there}. Name a folder with one of them.")
         if shards:
             return pa.concat_tables([read(f) for f in shards])
-    raise ValueError(f"{folder} has no {' or '.join(wanted)} split: it holds "
-                     f"{', '.join(str(f.relative_to(folder)) for f in files) or 'no table'}. "
-                     f"Rename a file, or name it in task.json under \"splits\".")
+    raise ValueError(
+        f"{folder} has no {' or '.join(wanted)} split: it holds "
+        f"{', '.join(str(f.relative_to(folder)) for f in files) or 'no table'}. "
+        f'Rename a file, or name it in task.json under "splits".'
+    )
 
 
 def column(table: pa.Table, name: str, where: str) -> list[object]:
@@ -88,6 +94,7 @@ def column(table: pa.Table, name: str, where: str) -> list[object]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: column {name!r} is not UTF-8 ({error.reason} at byte {error.start}).") from error
     if None in values:
-        raise ValueError(f"{where}: column {name!r} is null in row {values.index(None)}. "
-                         "Remove such rows or fill them in.")
+        raise ValueError(
+            f"{where}: column {name!r} is null in row {values.index(None)}. Remove such rows or fill them in."
+        )
     return values

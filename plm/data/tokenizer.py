@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
     from plm.data.corpus import Corpus
 
-SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
-           "mask_token": "[MASK]"}
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
 VOCABULARIES = ("vocab.", "spiece.model", "tokenizer.model")
 
 
@@ -77,8 +82,10 @@ def _load(folder: str, files: tuple[tuple[str, str], ...]) -> Tokenizer:
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
         except Exception as error:  # transformers raises a different type for each missing piece
-            raise ValueError(f"{folder} has no tokenizer that can be read ({type(error).__name__}: "
-                             f"{str(error).splitlines()[0]}). Save the model's tokenizer there.") from error
+            raise ValueError(
+                f"{folder} has no tokenizer that can be read ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}). Save the model's tokenizer there."
+            ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -94,17 +101,24 @@ def word_level(vocabulary: tuple[str, ...]) -> Tokenizer:
     tokenizer.add_special_tokens(list(SPECIAL.values()))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])])
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
+    )
     return tokenizer
 
 
 def files(tokenizer: Tokenizer) -> dict[str, bytes]:
     """The files that make a folder loadable by `AutoTokenizer`."""
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
-              **{role: token for role, token in SPECIAL.items() if tokenizer.token_to_id(token) is not None}}
-    return {"tokenizer.json": tokenizer.to_str(pretty=True).encode(),
-            "tokenizer_config.json": json.dumps(config, indent=1).encode()}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        **{role: token for role, token in SPECIAL.items() if tokenizer.token_to_id(token) is not None},
+    }
+    return {
+        "tokenizer.json": tokenizer.to_str(pretty=True).encode(),
+        "tokenizer_config.json": json.dumps(config, indent=1).encode(),
+    }
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], seq_len: int) -> list[tuple[list[int], list[int]]]:

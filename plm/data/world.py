@@ -117,9 +117,7 @@ W = _fixed(
     "is/AUX are/AUX does/AUX do/AUX not/PART he/PRON she/PRON ./PUNCT "
     "in/ADP from/ADP for/ADP near/ADP behind/ADP with/ADP under/ADP beside/ADP"
 )
-DETERMINERS = tuple(
-    Bag([W[word] for word in row.split()]) for row in ("the a every this", "the some most these")
-)
+DETERMINERS = tuple(Bag([W[word] for word in row.split()]) for row in ("the a every this", "the some most these"))
 PREPOSITIONS = Bag([W["near"], W["behind"], W["with"], W["under"], W["beside"]])
 CONJUNCTIONS = Bag([W["and"], W["but"], W["or"]])
 BE, DO = (W["is"], W["are"]), (W["does"], W["do"])
@@ -155,9 +153,7 @@ class Lexicon:
         # One in four is kept from the labelled rows; pairs, since neighbours belong to different domains.
         self.task_nouns = {
             "train": [_flat([noun for i, noun in enumerate(own[:n]) if i // 2 % 4]) for own in by_kind],
-            "validation": [
-                _flat([noun for i, noun in enumerate(own[:n]) if not i // 2 % 4]) for own in by_kind
-            ],
+            "validation": [_flat([noun for i, noun in enumerate(own[:n]) if not i // 2 % 4]) for own in by_kind],
         }
         self.taking = [verbs(12, kind) for kind in kinds] + [verbs(12, None)]  # by the kind of the object
         self.acting = [verbs(12, kind) for kind in kinds] + [verbs(12, None)]  # by the kind of the subject

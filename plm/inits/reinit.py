@@ -43,10 +43,15 @@ class Reinit(Init):
         if list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers {self.layers}: name each once, in ascending order.")
         if not (self.layers[0] >= 0 and self.layers[-1] < origin.num_hidden_layers):
-            raise ValueError(f"layers {self.layers}: the model has {origin.num_hidden_layers} layers, "
-                             f"0 to {origin.num_hidden_layers - 1} from the input side.")
-        for what, given, allowed in (("scheme", self.scheme, SCHEMES), ("bias", self.bias, BIASES),
-                                     ("layer_norm", self.layer_norm, LAYER_NORMS)):
+            raise ValueError(
+                f"layers {self.layers}: the model has {origin.num_hidden_layers} layers, "
+                f"0 to {origin.num_hidden_layers - 1} from the input side."
+            )
+        for what, given, allowed in (
+            ("scheme", self.scheme, SCHEMES),
+            ("bias", self.bias, BIASES),
+            ("layer_norm", self.layer_norm, LAYER_NORMS),
+        ):
             if given not in allowed:
                 raise unknown(what, given, allowed)
 
@@ -54,5 +59,6 @@ class Reinit(Init):
         """Redraw the layers in place; the names of the parameters touched."""
         from plm.redraw import reinitialize
 
-        return reinitialize(model, self.layers, scheme=self.scheme, bias=self.bias, layer_norm=self.layer_norm,
-                            seed=self.seed)
+        return reinitialize(
+            model, self.layers, scheme=self.scheme, bias=self.bias, layer_norm=self.layer_norm, seed=self.seed
+        )

@@ -74,9 +74,12 @@ def config_of(architecture: External | Model) -> PreTrainedConfig:
     return AutoConfig.from_pretrained(architecture.path, local_files_only=True)
 
 
-ALIASES = {"num_hidden_layers": ("n_layer", "n_layers", "num_layers"), "hidden_size": ("n_embd", "dim", "d_model"),
-           "intermediate_size": ("n_inner", "hidden_dim", "d_ff", "d_inner", "ffn_dim"),
-           "max_position_embeddings": ("n_positions", "n_ctx")}
+ALIASES = {
+    "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
+    "hidden_size": ("n_embd", "dim", "d_model"),
+    "intermediate_size": ("n_inner", "hidden_dim", "d_ff", "d_inner", "ffn_dim"),
+    "max_position_embeddings": ("n_positions", "n_ctx"),
+}
 """What older families call the fields."""
 
 
@@ -91,11 +94,16 @@ def _shape(config: dict[str, Any], where: str) -> Shape:
 
     hidden, model_type = get("hidden_size"), str(config.get("model_type", where.partition("/")[2]))
     groups = config.get("num_hidden_groups")
-    return Shape(model_type=model_type, num_hidden_layers=get("num_hidden_layers"),
-                 hidden_size=hidden, intermediate_size=get("intermediate_size", 4 * hidden),
-                 vocab_size=get("vocab_size"), max_position_embeddings=get("max_position_embeddings", 1 << 20),
-                 shared=groups is not None and groups < get("num_hidden_layers"),
-                 segments=int(config.get("type_vocab_size", 2 if model_type == "bert" else 0)) > 1)
+    return Shape(
+        model_type=model_type,
+        num_hidden_layers=get("num_hidden_layers"),
+        hidden_size=hidden,
+        intermediate_size=get("intermediate_size", 4 * hidden),
+        vocab_size=get("vocab_size"),
+        max_position_embeddings=get("max_position_embeddings", 1 << 20),
+        shared=groups is not None and groups < get("num_hidden_layers"),
+        segments=int(config.get("type_vocab_size", 2 if model_type == "bert" else 0)) > 1,
+    )
 
 
 def layers(model: PreTrainedModel) -> list[nn.Module]:
@@ -107,19 +115,25 @@ def layers(model: PreTrainedModel) -> list[nn.Module]:
     from torch import nn
 
     count = model.config.num_hidden_layers
-    lists = {name: m for name, m in model.base_model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count}
+    lists = {
+        name: m for name, m in model.base_model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count
+    }
     outer = {name: m for name, m in lists.items() if not any(name.startswith(other + ".") for other in lists)}
     groups = getattr(model.config, "num_hidden_groups", None)
     if groups is not None and groups < count:
         raise ValueError(shared_layers_message(type(model).__name__, count))
     if len(outer) != 1:
-        raise ValueError(f"{type(model).__name__}: its {count} layers are not one list of modules "
-                         f"(found {sorted(outer) or 'none'}). Pass the encoder or the decoder alone.")
+        raise ValueError(
+            f"{type(model).__name__}: its {count} layers are not one list of modules "
+            f"(found {sorted(outer) or 'none'}). Pass the encoder or the decoder alone."
+        )
     return list(next(iter(outer.values())))
 
 
 def shared_layers_message(name: str, count: int) -> str:
     """Why a model that shares its layers has none that could be treated alone, and what to do."""
-    return (f"{name} shares one group of weights among its {count} layers, so a single layer cannot be drawn afresh: "
-            "redrawing one redraws all. Use a model whose layers have weights of their own (BERT, RoBERTa, ELECTRA, "
-            f"GPT-2), or an ALBERT with num_hidden_groups={count}.")
+    return (
+        f"{name} shares one group of weights among its {count} layers, so a single layer cannot be drawn afresh: "
+        "redrawing one redraws all. Use a model whose layers have weights of their own (BERT, RoBERTa, ELECTRA, "
+        f"GPT-2), or an ALBERT with num_hidden_groups={count}."
+    )

@@ -31,15 +31,23 @@ class Bert(Model):
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} does not divide into {self.num_attention_heads} "
-                             "attention heads: choose a number of heads that divides it.")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} does not divide into {self.num_attention_heads} "
+                "attention heads: choose a number of heads that divides it."
+            )
 
     def config(self) -> BertConfig:
         from transformers import BertConfig
 
         return BertConfig(
-            vocab_size=self.vocab_size, hidden_size=self.hidden_size, num_hidden_layers=self.num_hidden_layers,
-            num_attention_heads=self.num_attention_heads, intermediate_size=self.intermediate_size,
-            max_position_embeddings=self.max_position_embeddings, hidden_dropout_prob=self.dropout,
-            attention_probs_dropout_prob=self.dropout, initializer_range=self.initializer_range,
-            pad_token_id=0)
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            num_attention_heads=self.num_attention_heads,
+            intermediate_size=self.intermediate_size,
+            max_position_embeddings=self.max_position_embeddings,
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+            initializer_range=self.initializer_range,
+            pad_token_id=0,
+        )

@@ -27,7 +27,7 @@ class Objective(ABC):
     def auto(self) -> Any:
         """transformers' automatic class for models with this objective's head."""
 
-    def configure(self, config: PreTrainedConfig) -> None:
+    def configure(self, config: PreTrainedConfig) -> None:  # noqa: B027  # most heads need nothing
         """Set what the head needs in the configuration."""
 
     @abstractmethod

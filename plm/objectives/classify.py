@@ -44,8 +44,10 @@ class Classify(Objective):
         return classification_loss(logits, batch["labels"]), logits
 
     def predictions(self, batch: Batch, outputs: Tensor) -> list[dict[str, Any]]:
-        return [{"id": int(i), "label": float(y), "logits": row}
-                for i, y, row in zip(batch["ids"], batch["labels"], outputs.tolist(), strict=True)]
+        return [
+            {"id": int(i), "label": float(y), "logits": row}
+            for i, y, row in zip(batch["ids"], batch["labels"], outputs.tolist(), strict=True)
+        ]
 
 
 def classification_loss(logits: Float[Tensor, "B C"], labels: Tensor) -> Float[Tensor, ""]:

@@ -51,8 +51,10 @@ class MaskedLM(Objective):
     def predictions(self, batch: Batch, outputs: Tensor) -> list[dict[str, Any]]:
         """Nats and predicted tokens of each sequence."""
         counts = (batch["labels"] != IGNORED).sum(1).tolist()
-        return [{"id": int(i), "label": float(n), "logits": [float(part.sum())]}
-                for i, n, part in zip(batch["ids"], counts, outputs.split(counts), strict=True)]
+        return [
+            {"id": int(i), "label": float(n), "logits": [float(part.sum())]}
+            for i, n, part in zip(batch["ids"], counts, outputs.split(counts), strict=True)
+        ]
 
 
 def _head(model: PreTrainedModel) -> Any:
@@ -62,8 +64,15 @@ def _head(model: PreTrainedModel) -> Any:
     raise ValueError(f"{type(model).__name__} has no masked-LM head that is known here.")
 
 
-def mask(ids: NDArray[np.int64], special: NDArray[np.bool_], draw: np.random.Generator, *, rate: float, mask_id: int,
-         vocab_size: int) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"]]:
+def mask(
+    ids: NDArray[np.int64],
+    special: NDArray[np.bool_],
+    draw: np.random.Generator,
+    *,
+    rate: float,
+    mask_id: int,
+    vocab_size: int,
+) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"]]:
     """Corrupt a batch of tokens (B, T); returns inputs and labels (`IGNORED` where nothing is predicted).
 
     Of the chosen positions 80% show the mask, 10% a random token and 10% the token itself.

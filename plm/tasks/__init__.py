@@ -23,8 +23,14 @@ from plm.spec import location
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "sentence"),
-         ("question", "passage"), ("question", "context"))
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question", "context"),
+)
 SINGLES = ("sentence", "text", "question", "review", "content")
 KINDS = ("classification", "regression")
 
@@ -96,8 +102,10 @@ def load(task: Task) -> tuple[Split, Split]:
     """
     found, train, held_out = _resolved(task.path)
     if found != task:
-        raise ValueError(f"task {task.name}: the rows at {task.path} have changed since the plan was made "
-                         f"({task.rows[:12]} was asked for, {found.rows[:12]} is there). Restore them, or plan anew.")
+        raise ValueError(
+            f"task {task.name}: the rows at {task.path} have changed since the plan was made "
+            f"({task.rows[:12]} was asked for, {found.rows[:12]} is there). Restore them, or plan anew."
+        )
     return train, held_out
 
 
@@ -117,30 +125,47 @@ def _resolved(path: str) -> tuple[Task, Split, Split]:
     elif "/" in path and not path.startswith((".", "~", "/")) and path.partition("/")[0] not in registry.names("tasks"):
         name, tables = path, _hub(path, None, "validation")
     else:
-        raise registry.unknown("task", path, [*known, *short]) if not path.startswith((".", "~", "/")) else \
-            ValueError(f"there is no file or folder {path!r}. A task is a registered name "
-                       f"({', '.join(sorted(short))}), a hub id or a local path.")
+        raise (
+            registry.unknown("task", path, [*known, *short])
+            if not path.startswith((".", "~", "/"))
+            else ValueError(
+                f"there is no file or folder {path!r}. A task is a registered name "
+                f"({', '.join(sorted(short))}), a hub id or a local path."
+            )
+        )
     return _read(path, name, tables, known.get(short.get(name, path)))
 
 
-def _read(path: str, name: str, tables: tuple[pa.Table, pa.Table] | None,
-          registered: Definition | None) -> tuple[Task, Split, Split]:
+def _read(
+    path: str, name: str, tables: tuple[pa.Table, pa.Table] | None, registered: Definition | None
+) -> tuple[Task, Split, Split]:
     from plm.data.tables import splits
 
     own = _task_json(Path(path) / "task.json")
     train, held_out = tables or splits(Path(path), own.get("splits"))
-    definition = registered if registered and not own.keys() - {"splits"} and _fits(registered, train) else \
-        _infer(train, path, own)
+    definition = (
+        registered
+        if registered and not own.keys() - {"splits"} and _fits(registered, train)
+        else _infer(train, path, own)
+    )
     texts = [_texts(t, definition.columns, f"{path} ({s})") for t, s in ((train, "train"), (held_out, "evaluation"))]
     labels, num_labels = _labels(train, held_out, definition, path)
     content = json.dumps([texts, labels], ensure_ascii=False, allow_nan=False).encode()
     metrics = definition.metrics or (("pearson", "spearman") if num_labels == 1 else ("accuracy",))
     for metric in metrics if num_labels == 1 else ():
         if metric not in ("pearson", "spearman"):
-            raise ValueError(f"{path}: metric {metric!r} is of classes, and the labels are real numbers: choose pearson "
-                             'or spearman, or set "kind" to "classification" in task.json.')
-    task = Task(rows=hashlib.sha256(content).hexdigest(), num_labels=num_labels, metrics=metrics,
-                counts=(len(labels[0]), len(labels[1])), name=name, path=path)
+            raise ValueError(
+                f"{path}: metric {metric!r} is of classes, and the labels are real numbers: choose pearson "
+                'or spearman, or set "kind" to "classification" in task.json.'
+            )
+    task = Task(
+        rows=hashlib.sha256(content).hexdigest(),
+        num_labels=num_labels,
+        metrics=metrics,
+        counts=(len(labels[0]), len(labels[1])),
+        name=name,
+        path=path,
+    )
     return task, Split(tuple(texts[0]), tuple(labels[0])), Split(tuple(texts[1]), tuple(labels[1]))
 
 
@@ -182,17 +207,26 @@ def _infer(table: pa.Table, path: str, own: dict[str, Any]) -> Definition:
     there = table.column_names
     label = own.get("label", "label")
     known: tuple[tuple[str, ...], ...] = (*PAIRS, *((name,) for name in SINGLES))
-    strings = tuple(f.name for f in table.schema if f.name != label
-                    and (pyarrow.types.is_string(f.type) or pyarrow.types.is_large_string(f.type)))
+    strings = tuple(
+        f.name
+        for f in table.schema
+        if f.name != label and (pyarrow.types.is_string(f.type) or pyarrow.types.is_large_string(f.type))
+    )
     columns = tuple(own.get("columns", ())) or next((c for c in known if set(c) <= set(there)), strings)
     missing = [c for c in (*columns, label) if c not in there]
     if missing or not 1 <= len(columns) <= 2:
-        raise ValueError(f"{path}: cannot tell the one or two columns of text and the label; "
-                         f"{f'missing: {missing}; ' if missing else ''}there are {there}. Name them in a task.json, "
-                         'such as {"columns": ["sentence"], "label": "label"}.')
+        raise ValueError(
+            f"{path}: cannot tell the one or two columns of text and the label; "
+            f"{f'missing: {missing}; ' if missing else ''}there are {there}. Name them in a task.json, "
+            'such as {"columns": ["sentence"], "label": "label"}.'
+        )
     kind = own.get("kind")
-    return Definition(columns=columns, num_labels=1 if kind == "regression" else 0 if kind == "classification" else None,
-                      metrics=tuple(own.get("metric", ())), label=label)
+    return Definition(
+        columns=columns,
+        num_labels=1 if kind == "regression" else 0 if kind == "classification" else None,
+        metrics=tuple(own.get("metric", ())),
+        label=label,
+    )
 
 
 def _texts(table: pa.Table, columns: tuple[str, ...], where: str) -> list[tuple[str, ...]]:
@@ -214,13 +248,16 @@ def _labels(train: pa.Table, held_out: pa.Table, definition: Definition, path: s
     from plm.data.tables import column
 
     if definition.label not in held_out.column_names:
-        raise ValueError(f"{path} (evaluation): column {definition.label!r} is missing; "
-                         f"there are {held_out.column_names}.")
+        raise ValueError(
+            f"{path} (evaluation): column {definition.label!r} is missing; there are {held_out.column_names}."
+        )
     both = [column(t, definition.label, path) for t in (train, held_out)]
     types = {bool if isinstance(v, bool) else type(v) for values in both for v in values}
     if types - {bool, int, float, str}:
-        raise ValueError(f"{path}: column {definition.label!r} holds {next(iter(types)).__name__} values; a label is a "
-                         "whole number, a string or a real number.")
+        raise ValueError(
+            f"{path}: column {definition.label!r} holds {next(iter(types)).__name__} values; a label is a "
+            "whole number, a string or a real number."
+        )
     if len(types) > 1 and types != {int, float}:
         raise ValueError(f"{path}: column {definition.label!r} mixes {', '.join(sorted(t.__name__ for t in types))}.")
     if definition.num_labels == 1 or (definition.num_labels is None and float in types):
@@ -236,8 +273,10 @@ def _labels(train: pa.Table, held_out: pa.Table, definition: Definition, path: s
     for split, values in zip(("train", "evaluation"), both, strict=True):
         for row, value in enumerate(values):
             if not isinstance(value, int | float) or not 0 <= value < num_labels or value != int(value):
-                raise ValueError(f"{path} ({split}): label {value!r} in row {row} is out of range: the classes are "
-                                 f"0 to {num_labels - 1}, and those in the training rows are {present[:8]}.")
+                raise ValueError(
+                    f"{path} ({split}): label {value!r} in row {row} is out of range: the classes are "
+                    f"0 to {num_labels - 1}, and those in the training rows are {present[:8]}."
+                )
     if num_labels < 2:
         raise ValueError(f"{path}: every training row has label {present[0]}; a classification needs two classes.")
     return [[int(v) for v in values if isinstance(v, int | float)] for values in both], num_labels
@@ -263,6 +302,8 @@ def _hub(dataset: str, config: str | None, evaluation: str) -> tuple[pa.Table, p
         found = datasets.load_dataset(dataset, config)
         return found["train"].data.table, found[evaluation].data.table
     except Exception as error:  # the hub's client raises a different type for each way of not being there
-        raise ValueError(f"the data set {dataset}{f' ({config})' if config else ''} could not be had from the hub "
-                         f"({type(error).__name__}: {str(error).splitlines()[0]}). Without a network, give a local "
-                         "folder with its train and validation files instead: task=path/to/folder.") from error
+        raise ValueError(
+            f"the data set {dataset}{f' ({config})' if config else ''} could not be had from the hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). Without a network, give a local "
+            "folder with its train and validation files instead: task=path/to/folder."
+        ) from error

@@ -24,7 +24,7 @@ from plm.data.examples import Examples
 from plm.inits.load import Load
 from plm.inits.scratch import Scratch
 from plm.models import Model, shape
-from plm.spec import Checkpoint, RunSpec
+from plm.spec import RunSpec
 from plm.store import Store
 from plm.tasks import load
 from sweeps.engine.plan import Plan
@@ -58,8 +58,13 @@ def flops(spec: RunSpec) -> float:
     if not isinstance(spec.data, Examples):
         return 3 * spec.total_steps * spec.batch_size * spec.seq_len * model.flops_per_token(spec.seq_len)
     length = _mean_length(spec)
-    trained = spec.duration.in_steps(num_examples=spec.data.num_sequences, batch_size=spec.batch_size, seq_len=spec.seq_len)
-    examples = min(trained * spec.batch_size, trained / max(1, -(-spec.data.num_sequences // spec.batch_size)) * spec.data.num_sequences)
+    trained = spec.duration.in_steps(
+        num_examples=spec.data.num_sequences, batch_size=spec.batch_size, seq_len=spec.seq_len
+    )
+    examples = min(
+        trained * spec.batch_size,
+        trained / max(1, -(-spec.data.num_sequences // spec.batch_size)) * spec.data.num_sequences,
+    )
     return (3 * examples + spec.data.task.counts[1]) * length * model.flops_per_token(length)
 
 
@@ -71,7 +76,9 @@ def _mean_length(spec: RunSpec) -> float:
     key = (spec.data.task, spec.init.architecture(), spec.seq_len)
     if key not in _lengths:
         texts = load(spec.data.task)[0].texts[:SAMPLED_TEXTS]
-        _lengths[key] = float(np.mean([len(ids) for ids, _ in tokenizers.encode(tokenizers.of(spec), texts, spec.seq_len)]))
+        _lengths[key] = float(
+            np.mean([len(ids) for ids, _ in tokenizers.encode(tokenizers.of(spec), texts, spec.seq_len)])
+        )
     return _lengths[key]
 
 
@@ -83,13 +90,26 @@ def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, l
     per_kind = dict(zip(kinds, timed, strict=True))
     seconds = {s.run_id: s.total_steps * per_kind[_kind(s)][0] + per_kind[_kind(s)][1] + TRIAL_SECONDS for s in missing}
     wall = makespan(plan, seconds, concurrency) + (ACTOR_SECONDS + (0 if local else RAY_SECONDS) if missing else 0)
-    return Cost(len(missing), sum(map(flops, missing)), sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing), seconds,
-                wall, sum(seconds.values()) * resources.gpus / 3600)
+    return Cost(
+        len(missing),
+        sum(map(flops, missing)),
+        sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing),
+        seconds,
+        wall,
+        sum(seconds.values()) * resources.gpus / 3600,
+    )
 
 
 def _kind(spec: RunSpec) -> Any:
     """Runs of one kind take the same time a step."""
-    return (spec.objective, spec.init.architecture(), getattr(spec.data, "task", None), spec.batch_size, spec.seq_len, spec.dtype)
+    return (
+        spec.objective,
+        spec.init.architecture(),
+        getattr(spec.data, "task", None),
+        spec.batch_size,
+        spec.seq_len,
+        spec.dtype,
+    )
 
 
 def probe(specs: list[RunSpec], resources: Resources, concurrency: int) -> list[tuple[float, float]]:
@@ -167,7 +187,9 @@ def _bytes(spec: RunSpec, keep: tuple[int, ...]) -> int:
     """Disk for what a run keeps: predictions, records, and weights of the steps that are kept."""
     rows = spec.data.task.counts[1] if isinstance(spec.data, Examples) else 512
     own = 0 if isinstance(spec.data, Examples) else 1
-    return 30_000 + rows * (16 + 4 * getattr(spec.objective, "num_labels", 1)) + 4 * parameters(spec) * max(own, len(keep))
+    return (
+        30_000 + rows * (16 + 4 * getattr(spec.objective, "num_labels", 1)) + 4 * parameters(spec) * max(own, len(keep))
+    )
 
 
 def parameters(spec: RunSpec) -> int:
@@ -186,8 +208,10 @@ def check_space(cost: Cost, store: Store) -> None:
     there = next(p for p in (store.root, *store.root.parents) if p.exists())
     free = shutil.disk_usage(there).free
     if cost.bytes > free:
-        raise ValueError(f"the runs would keep {cost.bytes / 1e9:.1f} GB; {there} has {free / 1e9:.1f} GB free. "
-                         "Choose another --store, or ask for less.")
+        raise ValueError(
+            f"the runs would keep {cost.bytes / 1e9:.1f} GB; {there} has {free / 1e9:.1f} GB free. "
+            "Choose another --store, or ask for less."
+        )
 
 
 def detectable(plan: Plan, spreads: list[float]) -> str:
@@ -202,9 +226,14 @@ def detectable(plan: Plan, spreads: list[float]) -> str:
     comparisons = max([1, *map(len, families.values())])
     spread = mean(spreads) if spreads else ASSUMED_SPREAD
     said = f"seen in {len(spreads)} finished comparisons" if spreads else "assumed: none has been seen yet"
-    alone, corrected = smallest_detectable(seeds, spread), smallest_detectable(seeds, spread, level=1 - 0.05 / comparisons)
-    return (f"smallest detectable difference with {seeds} paired seeds and 80% power: {alone:.3f}, or {corrected:.3f} as the first of "
-            f"{comparisons} comparisons (spread of a difference between seeds {spread:.3f}, {said})")
+    alone, corrected = (
+        smallest_detectable(seeds, spread),
+        smallest_detectable(seeds, spread, level=1 - 0.05 / comparisons),
+    )
+    return (
+        f"smallest detectable difference with {seeds} paired seeds and 80% power: {alone:.3f}, or {corrected:.3f} as the first of "
+        f"{comparisons} comparisons (spread of a difference between seeds {spread:.3f}, {said})"
+    )
 
 
 def spreads_of(differences: list[tuple[float, ...]]) -> list[float]:

@@ -27,7 +27,13 @@ from sweeps.engine.sweep import Curve
 
 COLOURS = ("#1b3a5c", "#c8553d", "#3f7d58", "#8a6f9e", "#7a7a7a")
 MARKERS = ("o", "s", "^", "D", "v")
-STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "plm", "svg.fonttype": "none"}
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "plm",
+    "svg.fonttype": "none",
+}
 
 
 def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
@@ -56,8 +62,9 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
     """One figure: a subplot for each value of the axis drawn beside, a line for each value of the line axis."""
     beside = _values(panel, curve.beside)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(beside), figsize=(3.4 + 4.2 * len(beside), 4.2), sharey=True, squeeze=False,
-                                    layout="constrained")
+        figure, axes = plt.subplots(
+            1, len(beside), figsize=(3.4 + 4.2 * len(beside), 4.2), sharey=True, squeeze=False, layout="constrained"
+        )
         for ax, value in zip(axes[0], beside, strict=True):
             _subplot(ax, curve, [arm for arm in panel if _value(arm, curve.beside) == value])
             if len(beside) > 1:
@@ -68,7 +75,7 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
         first = panel[0].point
         figure.suptitle(f"{first.get('task', '')}, {first.get('model', '')}", fontsize=10)
         lines = caption(panel)
-        figure.supxlabel("\n".join([lines[1] + "; bands: 95% over seeds (t)", *(l for l in lines[3:])]), fontsize=7)
+        figure.supxlabel("\n".join([lines[1] + "; bands: 95% over seeds (t)", *lines[3:]]), fontsize=7)
     return figure
 
 
@@ -89,8 +96,10 @@ def _legend(axes: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
 def _subplot(ax: Axes, curve: Curve, arms: Sequence[Arm]) -> None:
     for i, line in enumerate(_values(arms, curve.line)):
         for j, control in enumerate(_values(arms, curve.control)):
-            chosen = sorted((a for a in arms if a.estimate and a.point[curve.line] == line
-                             and _value(a, curve.control) == control), key=lambda a: curve.position(a.point[curve.axis]))
+            chosen = sorted(
+                (a for a in arms if a.estimate and a.point[curve.line] == line and _value(a, curve.control) == control),
+                key=lambda a: curve.position(a.point[curve.axis]),
+            )
             if chosen:
                 name = f"{curve.line} {line:,}" if isinstance(line, int) else f"{curve.line} {line}"
                 _line(ax, curve, chosen, name if j == 0 else f"{name}, {curve.control} {control}", i, j)
@@ -107,13 +116,27 @@ def _line(ax: Axes, curve: Curve, arms: Sequence[Arm], name: str, line: int, con
     x = [curve.position(a.point[curve.axis]) + 0.06 * control for a in arms]
     colour, marker = COLOURS[line % len(COLOURS)], MARKERS[line % len(MARKERS)]
     means = [a.estimate.mean for a in arms if a.estimate]
-    ax.plot(x, means, color=colour, marker=marker, markersize=5, linewidth=1.6 if control == 0 else 1.0,
-            linestyle=("-", "--", "-.", ":")[control % 4], label=name,
-            markerfacecolor="white" if control else colour)
+    ax.plot(
+        x,
+        means,
+        color=colour,
+        marker=marker,
+        markersize=5,
+        linewidth=1.6 if control == 0 else 1.0,
+        linestyle=("-", "--", "-.", ":")[control % 4],
+        label=name,
+        markerfacecolor="white" if control else colour,
+    )
     banded = [(p, a.estimate.over_seeds) for p, a in zip(x, arms, strict=True) if a.estimate and a.estimate.over_seeds]
     if control == 0 and banded:
-        ax.fill_between([p for p, _ in banded], [b.low for _, b in banded], [b.high for _, b in banded], color=colour,
-                        alpha=0.15, linewidth=0)
+        ax.fill_between(
+            [p for p, _ in banded],
+            [b.low for _, b in banded],
+            [b.high for _, b in banded],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
     for p, arm in zip(x, arms, strict=True):
         values = arm.estimate.values if arm.estimate else ()
         ax.scatter([p] * len(values), values, s=5, color=colour, alpha=0.5, linewidths=0, marker=marker)

@@ -55,18 +55,34 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
 def parser(sweep: Sweep) -> argparse.ArgumentParser:
     """The flags, the same for every sweep, and the sweep's axes."""
     prog = f"python -m sweeps.{sweep.name}"
-    parser = argparse.ArgumentParser(prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     description=sys.modules[sweep.run.__module__].__doc__, epilog=_describe_axes(sweep))
-    parser.add_argument("axes", nargs="*", metavar="axis=values", help="narrow or replace an axis: size=500,5000 seed=0:5")
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=sys.modules[sweep.run.__module__].__doc__,
+        epilog=_describe_axes(sweep),
+    )
+    parser.add_argument(
+        "axes", nargs="*", metavar="axis=values", help="narrow or replace an axis: size=500,5000 seed=0:5"
+    )
     parser.add_argument("--store", default="./runs", help="where runs are kept (default: ./runs)")
-    parser.add_argument("--tracking-uri", help="an MLflow server to show the runs on (default: <store>/mlflow.db)")
+    parser.add_argument(
+        "--tracking-uri",
+        default=os.environ.get("PLM_TRACKING_URI"),
+        help="an MLflow server to show the runs on (default: $PLM_TRACKING_URI, else <store>/mlflow.db)",
+    )
     parser.add_argument("--address", help="a Ray cluster to join (default: one on this machine)")
     parser.add_argument("--cpus", type=_whole, default=1, help="CPUs, and threads, of one trial (default: 1)")
-    parser.add_argument("--gpus", type=_share, default=0.0, help="GPUs of one trial; a fraction shares one (default: 0)")
+    parser.add_argument(
+        "--gpus", type=_share, default=0.0, help="GPUs of one trial; a fraction shares one (default: 0)"
+    )
     parser.add_argument("--max-concurrent", type=_whole, help="trials at a time, at most (default: as many as fit)")
     parser.add_argument("--keep-weights", action="store_true", help="keep the final weights of fine-tuning runs")
     parser.add_argument("--dry-run", action="store_true", help="print what would run and what it costs, and stop")
-    parser.add_argument("--smoke", action="store_true", help="one seed, the first and last value of every axis, few steps: does it run at all?")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="one seed, the first and last value of every axis, few steps: does it run at all?",
+    )
     parser.add_argument("--local", action="store_true", help="this process, one run at a time, no Ray")
     parser.add_argument("--table", action="store_true", help="print what is known so far and stop")
     parser.set_defaults(prog=prog)
@@ -155,8 +171,10 @@ def _check_here(resources: Resources) -> None:
     """Refuse at once what this machine cannot give."""
     cpus, gpus = os.cpu_count() or 1, _gpus() if resources.gpus else 0
     if resources.cpus > cpus or resources.gpus > gpus:
-        raise ValueError(f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; this machine has {cpus} CPUs "
-                         f"and {gpus} GPUs. Ask for less with --cpus and --gpus, or join a cluster with --address.")
+        raise ValueError(
+            f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; this machine has {cpus} CPUs "
+            f"and {gpus} GPUs. Ask for less with --cpus and --gpus, or join a cluster with --address."
+        )
 
 
 def _dry_run(planned: Plan, store: Store, resources: Resources, given: argparse.Namespace, console: Console) -> None:
@@ -167,14 +185,22 @@ def _dry_run(planned: Plan, store: Store, resources: Resources, given: argparse.
     if not given.address:
         _check_here(resources)
     parents = [r for r in planned.missing if r in planned.keep]
-    console.print(f"{len(planned.cells)} cells, {len(planned.runs)} runs: {len(planned.runs) - len(planned.missing)} finished, "
-                  f"{len(planned.missing)} to run ({len(parents)} of them parents of others)", highlight=False)
+    console.print(
+        f"{len(planned.cells)} cells, {len(planned.runs)} runs: {len(planned.runs) - len(planned.missing)} finished, "
+        f"{len(planned.missing)} to run ({len(parents)} of them parents of others)",
+        highlight=False,
+    )
     cost = estimate(planned, store, resources, _concurrency(given), given.local)
-    console.print(f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, "
-                  f"about {duration(cost.wall_seconds)} with {_concurrency(given)} at a time, {cost.gpu_hours:.2f} GPU-hours",
-                  highlight=False)
-    console.print(detectable(planned, spreads_of([a.difference.values for a in arms(planned, store) if a.difference])),
-                  highlight=False, soft_wrap=True)
+    console.print(
+        f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, "
+        f"about {duration(cost.wall_seconds)} with {_concurrency(given)} at a time, {cost.gpu_hours:.2f} GPU-hours",
+        highlight=False,
+    )
+    console.print(
+        detectable(planned, spreads_of([a.difference.values for a in arms(planned, store) if a.difference])),
+        highlight=False,
+        soft_wrap=True,
+    )
     check_space(cost, store)
 
 
@@ -189,7 +215,10 @@ def _execute(planned: Plan, store: Store, resources: Resources, given: argparse.
     if not schedule.exhausted and not given.address:
         _check_here(resources)
     note_cells(planned, store)
-    console.print(f"{len(planned.runs)} runs: {schedule.count('done')} finished before, {len(planned.missing)} to run", highlight=False)
+    console.print(
+        f"{len(planned.runs)} runs: {schedule.count('done')} finished before, {len(planned.missing)} to run",
+        highlight=False,
+    )
     concurrency = _concurrency(given)
     pusher = Pusher(store, given.tracking_uri, planned.sweep.name)
     received: list[int] = []
@@ -222,7 +251,9 @@ def _show(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     found = results.arms(planned, store)
     for (model, task), panel in results.panels(found):
         head, rows = results.table(panel)
-        shown = Table(*head, title=f"{task}, {model}", caption="\n".join(results.caption(panel)), caption_justify="left")
+        shown = Table(
+            *head, title=f"{task}, {model}", caption="\n".join(results.caption(panel)), caption_justify="left"
+        )
         for row in rows:
             shown.add_row(*row)
         console.print(shown)
@@ -234,7 +265,11 @@ def _show(planned: Plan, store: Store, console: Console, draw: bool) -> None:
         for key in figures.save(planned, found, store):
             if key.endswith(".png"):
                 console.print(f"figure: {store.root / key}", highlight=False, soft_wrap=True)
-        console.print(f"results: {store.root / results.folder(planned.sweep.name)}/results.parquet, table.md", highlight=False, soft_wrap=True)
+        console.print(
+            f"results: {store.root / results.folder(planned.sweep.name)}/results.parquet, table.md",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 class _signals:

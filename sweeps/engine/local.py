@@ -10,8 +10,14 @@ from sweeps.engine.schedule import Schedule
 from sweeps.engine.worker import Resources, execute, execution_for, quiet
 
 
-def run(schedule: Schedule, store: Store, resources: Resources, progress: Progress,
-        should_stop: Callable[[], bool], keep_weights: bool = False) -> None:
+def run(
+    schedule: Schedule,
+    store: Store,
+    resources: Resources,
+    progress: Progress,
+    should_stop: Callable[[], bool],
+    keep_weights: bool = False,
+) -> None:
     """Run all that can be run; ends early, resumable, when `should_stop()` is true."""
     quiet()
     while not should_stop() and (spec := schedule.next()) is not None:

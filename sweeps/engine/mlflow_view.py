@@ -9,20 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import math
-import re
 import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from plm.spec import Checkpoint, External, RunSpec, digest
+from plm.spec import RunSpec
 from plm.store import RunFolder, Store
+from sweeps.engine.shown import (
+    CLOCK,
+    STATUS,
+    TAG,
+    Asked,
+    Child,
+    Value,
+    arrivals,
+    files_below,
+    fingerprint,
+    legal_key,
+    read_child,
+    redact,
+    shortened,
+)
 
 if TYPE_CHECKING:  # imported when a server is spoken to: it takes a second and a half
     from mlflow.entities import Run
@@ -30,17 +42,10 @@ if TYPE_CHECKING:  # imported when a server is spoken to: it takes a second and 
 
 VIEW = 1
 """Version of what is shown; raising it makes the next pass show every run anew."""
-CLOCK = "train/tokens"
-"""The metric that every line of `metrics.jsonl` has. It is sent last of a step: its history says what has arrived."""
-STATUS = {"done": "FINISHED", "running": "RUNNING", "failed": "FAILED", "diverged": "FAILED", "interrupted": "KILLED"}
-KEY, PARAM, TAG, VALUES_A_BATCH, PARAMS_A_BATCH = 250, 6000, 5000, 1000, 100
-"""MLflow's limits. (A tag may have 8,000 characters, 5,000 on older servers.)"""
+VALUES_A_BATCH, PARAMS_A_BATCH = 1000, 100
+"""MLflow's limits of one request."""
 RUNS_A_PAGE = 200
 """A second's work for a busy server."""
-NEVER_SHOWN = ("sweep.json",)
-
-Value = tuple[str, float, int, int]
-"""Metric, value, milliseconds, step: what MLflow keeps once, however often it is sent."""
 
 
 @dataclass(frozen=True)
@@ -57,191 +62,15 @@ class PushReport:
     """Runs that cannot be shown, and why."""
 
     def __add__(self, other: PushReport) -> PushReport:
-        return PushReport(self.runs + other.runs, self.changed + other.changed, self.values + other.values,
-                          self.problems + other.problems)
+        return PushReport(
+            self.runs + other.runs,
+            self.changed + other.changed,
+            self.values + other.values,
+            self.problems + other.problems,
+        )
 
     def __str__(self) -> str:
         return f"{self.runs} runs shown, {self.changed} of them sent, {self.values} metric values"
-
-
-def redact(text: str) -> str:
-    """Take user names and passwords out of the URLs in a text."""
-    return re.sub(r"(\w://)\S*@", r"\1***@", text)  # to the last @, because a password may hold another
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[^\w.\- /]", "_", name).strip("/. ")[:KEY] or "_"
-
-
-def _text(value: object, limit: int) -> str:
-    text = redact(str(value))
-    return text if len(text) <= limit else text[:limit - 3] + "..."
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# From the store
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The cells that any call of a sweep asked for."""
-
-    metric: str
-    cells: dict[str, dict[str, str]]
-    """Run id -> axis -> label. A run that answers several cells has all their labels."""
-    values: dict[str, str]
-    """Axis -> all its labels."""
-
-    @staticmethod
-    def read(store: Store, sweep: str) -> Asked:
-        """Read `sweep.json`.
-
-        Raises:
-            ValueError: there is none, or it cannot be read.
-        """
-        try:
-            document = json.loads(store.get(f"sweeps/{sweep}/sweep.json") or b"")
-            axes: list[str] = document["axes"]
-            points: dict[str, list[dict[str, str]]] = {}
-            for cell in document["cells"]:
-                points.setdefault(cell["run_id"], []).append({a: str(cell["point"][a]) for a in axes})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{store.root}/sweeps/{sweep}/sweep.json cannot be read: {error!r}") from error
-
-        def joined(these: list[dict[str, str]], by: str) -> dict[str, str]:
-            return {axis: by.join(dict.fromkeys(point[axis] for point in these)) for axis in axes}
-
-        return Asked(str(document["metric"]), {run_id: joined(these, " or ") for run_id, these in points.items()},
-                     joined([point for these in points.values() for point in these], ", "))
-
-    def name(self, run_id: str) -> str:
-        """What tells a run from its siblings, in a line."""
-        if run_id not in self.cells:
-            return f"parent {run_id}"
-        point = self.cells[run_id]
-        varied = [axis for axis in point if "," in self.values[axis]] or list(point)
-        return " ".join(f"seed={point[a]}" if a == "seed" else point[a] for a in varied)
-
-
-@dataclass(frozen=True)
-class Child:
-    """A run as the view shows it."""
-
-    run_id: str
-    name: str
-    axes: dict[str, str]
-    """Empty: a run that cells come from."""
-    status: str
-    """The store's word for it."""
-    started: int
-    ended: int | None
-    attempts: int
-    """Executions that have ended."""
-    params: dict[str, str]
-    tags: dict[str, str]
-    values: list[Value]
-    totals: list[Value]
-    """Of a finished run."""
-    dataset: tuple[str, str, str]
-    """Name, digest, and counts as JSON."""
-
-
-def read_child(folder: RunFolder, spec: RunSpec, name: str, axes: dict[str, str]) -> Child | None:
-    """Read a run's folder; None: it was never started.
-
-    Raises:
-        ValueError: a finished run's files were changed.
-    """
-    status, attempts = folder.status(), folder.attempts()
-    if status not in STATUS:
-        return None
-    ended = int(1000 * attempts[-1].get("ended", attempts[-1]["renewed"]))
-    labels = {_key(axis): _text(label, PARAM) for axis, label in axes.items()}
-    tags = labels | {"run_id": folder.run_id, "role": "trial" if axes else "parent", "status": status,
-                     "environment": _environment(folder)} | _failure(folder, status, attempts)
-    values = _values(folder)
-    totals: list[Value] = []
-    if status == "done":
-        result, there = folder.result(), {(key, step) for key, _, _, step in values}
-        numbers = result["metrics"] | {"work/seconds": result["seconds"], "work/flops": result["flops"]}  # after val/
-        totals = [(_key(k), float(v), ended, result["steps"]) for k, v in numbers.items()
-                  if math.isfinite(v) and (_key(k), result["steps"]) not in there]
-    return Child(folder.run_id, name, axes, status, int(1000 * attempts[0]["started"]),
-                 None if status == "running" else ended, sum(a["outcome"] is not None for a in attempts),
-                 labels | dict(_params(spec, "spec")), tags, values, totals, _dataset(spec))
-
-
-def _values(folder: RunFolder) -> list[Value]:
-    """The values of `metrics.jsonl`, each once a step although two lines may repeat some; the clock closes a step."""
-    values: dict[tuple[str, int], Value] = {}
-    for line in folder.metrics():
-        for name, value in line.items():
-            if name not in ("step", "time") and math.isfinite(value):
-                at = (_key(name), int(line["step"]))
-                values.setdefault(at, (at[0], float(value), int(1000 * line["time"]), at[1]))
-    return sorted(values.values(), key=lambda value: (value[3], value[0] == CLOCK))
-
-
-def _arrivals(values: list[Value]) -> dict[int, int]:
-    return {step: ms for key, _, ms, step in values if key == CLOCK}
-
-
-def _environment(folder: RunFolder) -> str:
-    places = json.loads(folder.get("environment.json") or b"[]")
-    words = (f"{e['device']}, {e['threads']} threads, torch {e['versions'].get('torch')}" for e in places)
-    return _text(" + ".join(words), TAG)
-
-
-def _failure(folder: RunFolder, status: str, attempts: list[dict[str, Any]]) -> dict[str, str]:
-    if status not in ("failed", "diverged"):
-        return {"error": "", "mlflow.note.content": ""}  # empties an earlier attempt's
-    trace = redact((folder.get("error.txt") or b"").decode(errors="replace"))[-TAG + 100:]
-    return {"error": _text(attempts[-1].get("error", status), 500), "mlflow.note.content": f"```\n{trace}\n```"}
-
-
-def _params(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """A spec's fields, flattened; another run is its id, and where something lies stays out."""
-    if isinstance(value, Checkpoint):
-        yield key, f"{value.run.run_id} step {value.step}"
-    elif isinstance(value, External):
-        yield key, _text(f"{value.name} {digest(value)[:12]}", PARAM)
-    elif dataclasses.is_dataclass(value):
-        if not isinstance(value, RunSpec):
-            yield f"{key}.kind", str(getattr(value, "kind", type(value).__name__))
-        for f in dataclasses.fields(value):
-            if f.name == "name" or not f.metadata.get("location"):
-                yield from _params(getattr(value, f.name), f"{key}.{f.name}")
-    else:
-        yield key, _text(", ".join(map(str, value)) if isinstance(value, tuple) else value, PARAM)
-
-
-def _dataset(spec: RunSpec) -> tuple[str, str, str]:
-    task = getattr(spec.data, "task", None)
-    if task is not None:
-        counts = {"train": task.counts[0], "used": spec.data.num_sequences, "evaluation": task.counts[1]}
-        return _text(task.name, 500), task.rows[:12], json.dumps(counts)
-    text = getattr(spec.data, "text", spec.data)
-    return _text(getattr(text, "name", type(text).__name__.lower()), 500), digest(spec.data)[:12], "{}"
-
-
-def _files(store: Store, key: str) -> dict[str, bytes]:
-    """Every object below a prefix."""
-    found: dict[str, bytes] = {}
-    for name in store.list(key):
-        below = _files(store, f"{key}/{name}")
-        if below:
-            found |= {f"{name}/{path}": data for path, data in below.items()}
-        elif name not in NEVER_SHOWN and not (store.root / key / name).is_dir():
-            found[name] = store.get(f"{key}/{name}") or b""
-    return found
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# To the server
 
 
 @dataclass
@@ -378,8 +207,10 @@ class View:
     def _experiment_id(self, metric: str) -> str:
         found = self.client.get_experiment_by_name(self.sweep)
         if found is None:
-            tags = {"mlflow.experimentKind": "custom_model_development",  # the UI would ask otherwise
-                    "mlflow.experiment.primaryMetric.name": metric}
+            tags = {
+                "mlflow.experimentKind": "custom_model_development",  # the UI would ask otherwise
+                "mlflow.experiment.primaryMetric.name": metric,
+            }
             return self.client.create_experiment(self.sweep, artifact_location=self.artifacts, tags=tags)
         if found.lifecycle_stage != "active":
             self.client.restore_experiment(found.experiment_id)
@@ -397,7 +228,7 @@ class View:
     def _show(self, child: Child, parent: str) -> PushReport:
         """Make the server's run what the child is."""
         tags = child.tags | {"mlflow.parentRunId": parent, "sweep": self.sweep}
-        state = _digest([VIEW, dataclasses.asdict(child), tags])
+        state = fingerprint([VIEW, dataclasses.asdict(child), tags])
         known = self._children.get(child.run_id)
         if known and known.state == state:
             return PushReport()
@@ -411,7 +242,7 @@ class View:
         arrived = max(known.sent or {}, default=-1)
         values = [value for value in child.values if value[3] > arrived] + child.totals
         self._send(known, values, child.params, tags | {"plm.state": state})
-        known.sent = _arrivals(child.values)
+        known.sent = arrivals(child.values)
         return PushReport(changed=1, values=len(values))
 
     def _continues(self, known: _Known, child: Child) -> bool:
@@ -419,7 +250,7 @@ class View:
         if known.sent is None:
             known.sent = {m.step: m.timestamp for m in self.client.get_metric_history(known.id, CLOCK)}
         arrived = max(known.sent, default=-1)
-        beginning = {step: ms for step, ms in _arrivals(child.values).items() if step <= arrived}
+        beginning = {step: ms for step, ms in arrivals(child.values).items() if step <= arrived}
         return beginning == known.sent and all(child.params.get(k) == v for k, v in known.params.items())
 
     def _log_dataset(self, known: _Known, name: str, digest: str, counts: str) -> None:
@@ -443,32 +274,49 @@ class View:
 
         new = [Param(k, v) for k, v in params.items() if k not in known.params]
         for first in range(PARAMS_A_BATCH, len(new), PARAMS_A_BATCH):
-            self.client.log_batch(known.id, params=new[first:first + PARAMS_A_BATCH])
+            self.client.log_batch(known.id, params=new[first : first + PARAMS_A_BATCH])
         starts = range(0, max(1, len(values)), VALUES_A_BATCH)
         for first in starts:
-            self.client.log_batch(known.id, [Metric(*value) for value in values[first:first + VALUES_A_BATCH]],
-                                  new[:PARAMS_A_BATCH] if first == 0 else [],
-                                  [RunTag(k, v) for k, v in tags.items()] if first == starts[-1] else [])
+            self.client.log_batch(
+                known.id,
+                [Metric(*value) for value in values[first : first + VALUES_A_BATCH]],
+                new[:PARAMS_A_BATCH] if first == 0 else [],
+                [RunTag(k, v) for k, v in tags.items()] if first == starts[-1] else [],
+            )
         known.params, known.tags = params, known.tags | tags
 
     def _show_parent(self, parent: _Known, asked: Asked, children: list[Child], live: bool) -> None:
         """Counts, table, figures and the sweep's own status."""
         status = dict.fromkeys(asked.cells, "missing") | {child.run_id: child.status for child in children}
         count = Counter(status.values())
-        files = _files(self.store, f"sweeps/{self.sweep}")
-        tags = {_key(axis): _text(labels, TAG) for axis, labels in asked.values.items()} | {
-            "role": "sweep", "sweep": self.sweep, "metric": asked.metric, "runs": str(len(status)),
-            "status": ", ".join(f"{n} {s}" for s, n in count.items()), "plm.files": _digest(files),
-            "mlflow.note.content": _text(files.get("table.md", b"").decode(errors="replace"), TAG)}
+        files = files_below(self.store, f"sweeps/{self.sweep}")
+        tags = {legal_key(axis): shortened(labels, TAG) for axis, labels in asked.values.items()} | {
+            "role": "sweep",
+            "sweep": self.sweep,
+            "metric": asked.metric,
+            "runs": str(len(status)),
+            "status": ", ".join(f"{n} {s}" for s, n in count.items()),
+            "plm.files": fingerprint(files),
+            "mlflow.note.content": shortened(files.get("table.md", b"").decode(errors="replace"), TAG),
+        }
         if files and parent.tags.get("plm.files") != tags["plm.files"]:
             self._upload(parent, files)
         failed, ended = count["failed"] + count["diverged"], max((c.ended or 0 for c in children), default=0)
-        word = "RUNNING" if live or count["running"] else "FAILED" if failed else \
-            "KILLED" if count["missing"] or count["interrupted"] else "FINISHED"
+        word = (
+            "RUNNING"
+            if live or count["running"]
+            else "FAILED"
+            if failed
+            else "KILLED"
+            if count["missing"] or count["interrupted"]
+            else "FINISHED"
+        )
         turn = sum(child.attempts for child in children)
-        values: list[Value] = [(f"work/runs_{name}", float(n), ended, turn) for name, n in
-                               (("done", count["done"]), ("failed", failed), ("asked", len(status)))]
-        state = _digest([VIEW, tags, word, values])
+        values: list[Value] = [
+            (f"work/runs_{name}", float(n), ended, turn)
+            for name, n in (("done", count["done"]), ("failed", failed), ("asked", len(status)))
+        ]
+        state = fingerprint([VIEW, tags, word, values])
         if state != parent.state:
             self._set_status(parent, self.sweep, word, None if word == "RUNNING" else ended)
             self._send(parent, values if ended else [], {}, tags | {"plm.state": state})

@@ -102,8 +102,10 @@ def _check_labels(cells: list[Cell]) -> None:
         for name, value in cell.point.items():
             other = bearer.setdefault((name, label(value)), value)
             if other != value:
-                raise ValueError(f"axis {name}: {other} and {value} would both be called {label(value)!r} in the tables. "
-                                 "Rename one of them.")
+                raise ValueError(
+                    f"axis {name}: {other} and {value} would both be called {label(value)!r} in the tables. "
+                    "Rename one of them."
+                )
 
 
 def _check_texts(runs: dict[str, RunSpec]) -> None:
@@ -117,5 +119,7 @@ def _check_texts(runs: dict[str, RunSpec]) -> None:
         texts = load(spec.data.task)[0].texts[:PROBED_TEXTS]
         share = tokenizers.unknown_share(tokenizers.of(spec), texts)
         if share > LARGEST_UNKNOWN_SHARE:
-            raise ValueError(f"task {spec.data.task.name}: the model's tokenizer does not know {share:.0%} of its tokens "
-                             f"(at most {LARGEST_UNKNOWN_SHARE:.0%} make sense). Choose a model of the task's language.")
+            raise ValueError(
+                f"task {spec.data.task.name}: the model's tokenizer does not know {share:.0%} of its tokens "
+                f"(at most {LARGEST_UNKNOWN_SHARE:.0%} make sense). Choose a model of the task's language."
+            )

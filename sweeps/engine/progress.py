@@ -26,7 +26,9 @@ LINE_SECONDS, REFRESH_SECONDS = 15.0, 1.0
 class Progress:
     """A live view of a schedule."""
 
-    def __init__(self, schedule: Schedule, store: Store, cost: dict[str, float], concurrency: int, console: Console) -> None:
+    def __init__(
+        self, schedule: Schedule, store: Store, cost: dict[str, float], concurrency: int, console: Console
+    ) -> None:
         """`cost` is each run's work in any unit; `concurrency` how many run at a time."""
         self._schedule, self._store, self._cost, self._concurrency = schedule, store, cost, concurrency
         self._console, self._metric = console, schedule.plan.sweep.metric
@@ -66,14 +68,21 @@ class Progress:
             self._note_best(outcome)
         elif outcome.status in ("failed", "diverged"):
             self.failures.append(outcome)
-            self._console.print(f"[red]{outcome.status}[/red] {outcome.run_id}  {self._labels.get(outcome.run_id, '')}: "
-                                f"{outcome.error}", highlight=False)
+            self._console.print(
+                f"[red]{outcome.status}[/red] {outcome.run_id}  {self._labels.get(outcome.run_id, '')}: "
+                f"{outcome.error}",
+                highlight=False,
+            )
         self.tick(now=self._schedule.exhausted)
 
     def _note_best(self, outcome: Outcome) -> None:
         value = outcome.metrics.get(self._metric)
         sign = -1 if REPORTED[self._metric][1] == "min" else 1
-        if value is not None and outcome.run_id in self._labels and (self._best is None or sign * value > sign * self._best[0]):
+        if (
+            value is not None
+            and outcome.run_id in self._labels
+            and (self._best is None or sign * value > sign * self._best[0])
+        ):
             self._best = (value, self._labels[outcome.run_id])
 
     def tick(self, now: bool = False) -> None:
@@ -124,8 +133,10 @@ class Progress:
         table = Table.grid(padding=(0, 1))
         table.add_row(ProgressBar(len(self._schedule.state), self._schedule.count("done"), width=40), self.line())
         for run_id, since in list(self._running.items())[:8]:
-            table.add_row(ProgressBar(1.0, self._fraction(run_id), width=40),
-                          f"{duration(time.monotonic() - since)}  {run_id}  {self._labels.get(run_id, '(parent)')}")
+            table.add_row(
+                ProgressBar(1.0, self._fraction(run_id), width=40),
+                f"{duration(time.monotonic() - since)}  {run_id}  {self._labels.get(run_id, '(parent)')}",
+            )
         return table
 
 

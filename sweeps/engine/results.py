@@ -35,10 +35,22 @@ def note_cells(plan: Plan, store: Store) -> None:
     """Write `sweep.json`: which cells any call of the sweep has asked for, in the order they were first asked for."""
     key = f"{folder(plan.sweep.name)}/sweep.json"
     before = json.loads(store.get(key) or b'{"cells": []}')["cells"]
-    cells = {json.dumps(c, sort_keys=True): c
-             for c in (*before, *({"run_id": c.spec.run_id, "point": c.labels} for c in plan.cells))}
-    store.put(key, json.dumps({"name": plan.sweep.name, "metric": plan.sweep.metric, "axes": list(plan.sweep.axes),
-                               "cells": list(cells.values())}, indent=1).encode())
+    cells = {
+        json.dumps(c, sort_keys=True): c
+        for c in (*before, *({"run_id": c.spec.run_id, "point": c.labels} for c in plan.cells))
+    }
+    store.put(
+        key,
+        json.dumps(
+            {
+                "name": plan.sweep.name,
+                "metric": plan.sweep.metric,
+                "axes": list(plan.sweep.axes),
+                "cells": list(cells.values()),
+            },
+            indent=1,
+        ).encode(),
+    )
 
 
 def collect(plan: Plan, store: Store) -> list[Row]:
@@ -52,15 +64,24 @@ def _row(cell: Cell, store: Store) -> Row:
     row: Row = {"run_id": cell.spec.run_id, "status": status, **cell.labels}
     if status == "done":
         result = run.result()
-        row |= {**result["metrics"], "steps": result["steps"], "tokens": result["tokens"], "flops": result["flops"],
-                "seconds": result["seconds"], "environment": environment(run), "notes": "; ".join(result["notes"])}
+        row |= {
+            **result["metrics"],
+            "steps": result["steps"],
+            "tokens": result["tokens"],
+            "flops": result["flops"],
+            "seconds": result["seconds"],
+            "environment": environment(run),
+            "notes": "; ".join(result["notes"]),
+        }
     return row
 
 
 def environment(run: RunFolder) -> str:
     """Where a run was computed, in a few words; several places are joined by ` + `."""
-    return " + ".join(f"{e['device']}, {e['threads']} thread{'s' * (e['threads'] != 1)}, torch {e['versions'].get('torch')}"
-                      for e in json.loads(run.get("environment.json") or b"[]"))
+    return " + ".join(
+        f"{e['device']}, {e['threads']} thread{'s' * (e['threads'] != 1)}, torch {e['versions'].get('torch')}"
+        for e in json.loads(run.get("environment.json") or b"[]")
+    )
 
 
 def save(plan: Plan, store: Store) -> list[Row]:
@@ -74,7 +95,9 @@ def save(plan: Plan, store: Store) -> list[Row]:
         return row["run_id"], *(row.get(axis) for axis in plan.sweep.axes)
 
     rows = {cell(row): {k: v for k, v in row.items() if v is not None} for row in (*before, *now)}
-    ordered = sorted(rows.values(), key=lambda row: [str(type(row.get(a))) + f"{row.get(a)!s:>24}" for a in plan.sweep.axes])
+    ordered = sorted(
+        rows.values(), key=lambda row: [str(type(row.get(a))) + f"{row.get(a)!s:>24}" for a in plan.sweep.axes]
+    )
     names = dict.fromkeys(("run_id", "status", *plan.sweep.axes, *(n for row in ordered for n in row)))
     sink = io.BytesIO()
     columns = {n: [row.get(n) for row in ordered] for n in names}
@@ -138,13 +161,31 @@ def _without_seed(labels: dict[str, Any]) -> tuple[Any, ...]:
     return tuple((name, value) for name, value in labels.items() if name != "seed")
 
 
-def _arm(plan: Plan, cells: list[Cell], scores: _Scores, difference: PairedDifference | None, p: float | None,
-         comparisons: int) -> Arm:
+def _arm(
+    plan: Plan,
+    cells: list[Cell],
+    scores: _Scores,
+    difference: PairedDifference | None,
+    p: float | None,
+    comparisons: int,
+) -> Arm:
     found = estimate(list(scores.predictions.values()), scores.labels, scores.weighted) if scores.predictions else None
-    return Arm(point=dict(_without_seed(cells[0].labels)), family=plan.family(cells[0]), asked=len(cells),
-               seeds=tuple(scores.predictions), runs=tuple(c.spec.run_id for c in cells), estimate=found,
-               difference=difference, p_holm=p, comparisons=comparisons, metric=scores.metric, guess=scores.guess(),
-               environments=tuple(sorted(scores.environments)), notes=tuple(sorted(scores.notes)), seconds=scores.seconds)
+    return Arm(
+        point=dict(_without_seed(cells[0].labels)),
+        family=plan.family(cells[0]),
+        asked=len(cells),
+        seeds=tuple(scores.predictions),
+        runs=tuple(c.spec.run_id for c in cells),
+        estimate=found,
+        difference=difference,
+        p_holm=p,
+        comparisons=comparisons,
+        metric=scores.metric,
+        guess=scores.guess(),
+        environments=tuple(sorted(scores.environments)),
+        notes=tuple(sorted(scores.notes)),
+        seconds=scores.seconds,
+    )
 
 
 @dataclass(frozen=True)
@@ -198,15 +239,25 @@ def _difference(plan: Plan, cell: Cell, scores: dict[tuple[Any, ...], _Scores]) 
     seeds = [s for s in ours.predictions if s in theirs.predictions]
     if not seeds:
         return None
-    return paired_difference([ours.predictions[s] for s in seeds], [theirs.predictions[s] for s in seeds], ours.labels,
-                             ours.weighted)
+    return paired_difference(
+        [ours.predictions[s] for s in seeds], [theirs.predictions[s] for s in seeds], ours.labels, ours.weighted
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Showing it
 
-HEADINGS = ("n", "mean", "95% over seeds (t)", "95% over examples", "95% over both (Multi-Bootstrap)", "minus baseline",
-            "95% of the difference (both)", "p (t, Holm)", "each seed")
+HEADINGS = (
+    "n",
+    "mean",
+    "95% over seeds (t)",
+    "95% over examples",
+    "95% over both (Multi-Bootstrap)",
+    "minus baseline",
+    "95% of the difference (both)",
+    "p (t, Holm)",
+    "each seed",
+)
 
 
 def panels(found: Sequence[Arm]) -> Iterator[tuple[tuple[str, str], list[Arm]]]:
@@ -223,11 +274,18 @@ def table(panel: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for arm in panel:
         e, d = arm.estimate, arm.difference
-        rows.append([*(str(arm.point[a]) for a in shown),
-                     f"{len(arm.seeds)}" if len(arm.seeds) == arm.asked else f"{len(arm.seeds)}/{arm.asked}",
-                     _number(e.mean if e else None), *(_interval(i) for i in ((e.over_seeds, e.over_examples, e.over_both) if e else (None,) * 3)),
-                     _number(d.mean if d else None, signed=True), _interval(d.over_both if d else None, signed=True), _p(arm.p_holm),
-                     " ".join(_number(v) for v in (e.values if e else ()))])
+        rows.append(
+            [
+                *(str(arm.point[a]) for a in shown),
+                f"{len(arm.seeds)}" if len(arm.seeds) == arm.asked else f"{len(arm.seeds)}/{arm.asked}",
+                _number(e.mean if e else None),
+                *(_interval(i) for i in ((e.over_seeds, e.over_examples, e.over_both) if e else (None,) * 3)),
+                _number(d.mean if d else None, signed=True),
+                _interval(d.over_both if d else None, signed=True),
+                _p(arm.p_holm),
+                " ".join(_number(v) for v in (e.values if e else ())),
+            ]
+        )
     return [*shown, *HEADINGS], rows
 
 
@@ -236,15 +294,19 @@ def caption(panel: Sequence[Arm]) -> list[str]:
     first = panel[0]
     fixed = {a: v for a, v in first.point.items() if len({arm.point[a] for arm in panel}) == 1}
     done, asked = sum(len(a.seeds) for a in panel), sum(a.asked for a in panel)
-    lines = [f"{first.metric}; " + ", ".join(f"{a} {v}" for a, v in fixed.items()),
-             f"{done} of {asked} cells finished ({len({r for a in panel for r in a.runs})} runs, "
-             f"{sum(a.seconds for a in panel) / 60:.0f} min of computing)",
-             "p: paired t over seeds against the baseline, corrected for the comparisons within each group of arms: "
-             + ", ".join(map(str, dict.fromkeys(a.comparisons for a in panel)))]
+    lines = [
+        f"{first.metric}; " + ", ".join(f"{a} {v}" for a, v in fixed.items()),
+        f"{done} of {asked} cells finished ({len({r for a in panel for r in a.runs})} runs, "
+        f"{sum(a.seconds for a in panel) / 60:.0f} min of computing)",
+        "p: paired t over seeds against the baseline, corrected for the comparisons within each group of arms: "
+        + ", ".join(map(str, dict.fromkeys(a.comparisons for a in panel))),
+    ]
     environments = {e for a in panel for e in a.environments}
     if len(environments) > 1:
         lines.append(f"mixed environments: {'; '.join(sorted(environments))}")
-    lines += sorted({f"{note} (marked cells: {sum(note in a.notes for a in panel)})" for a in panel for note in a.notes})
+    lines += sorted(
+        {f"{note} (marked cells: {sum(note in a.notes for a in panel)})" for a in panel for note in a.notes}
+    )
     return lines
 
 
@@ -254,8 +316,12 @@ def markdown(found: Sequence[Arm]) -> str:
     for (model, task), panel in panels(found):
         head, rows = table(panel)
         cells = [head, ["---"] * len(head), *rows]
-        parts.append(f"## {task}, {model}\n\n" + "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in cells)
-                     + "\n\n" + "\n".join(f"- {line}" for line in caption(panel)))
+        parts.append(
+            f"## {task}, {model}\n\n"
+            + "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in cells)
+            + "\n\n"
+            + "\n".join(f"- {line}" for line in caption(panel))
+        )
     return "\n\n".join(parts) + "\n"
 
 

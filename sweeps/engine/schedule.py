@@ -40,7 +40,8 @@ class Schedule:
         if outcome != "done":
             for child, spec in self.plan.runs.items():  # parents come before children, so one pass reaches them all
                 if self.state[child] == "waiting" and any(
-                        self.state[c.run.run_id] not in ("done", "waiting", "running") for c in spec.parents()):
+                    self.state[c.run.run_id] not in ("done", "waiting", "running") for c in spec.parents()
+                ):
                     self.state[child] = BLOCKED
 
     @property

@@ -6,6 +6,7 @@ An interval or a p value that does not exist is None.
 
 Shape letters: R resamples, K seeds, n evaluation examples.
 """
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -92,8 +93,13 @@ def seed_scores(predictions: Sequence[Array], labels: Array, score: Score) -> tu
 
 
 def examples_interval(
-    predictions: Sequence[Array], labels: Array, score: Score,
-    *, level: float = 0.95, resamples: int = 1000, seed: int = 0,
+    predictions: Sequence[Array],
+    labels: Array,
+    score: Score,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval | None:
     """Give the percentile bootstrap interval over evaluation examples of the score's mean over these seeds.
 
@@ -108,8 +114,13 @@ def examples_interval(
 
 
 def multi_interval(
-    predictions: Sequence[Array], labels: Array, score: Score,
-    *, level: float = 0.95, resamples: int = 1000, seed: int = 0,
+    predictions: Sequence[Array],
+    labels: Array,
+    score: Score,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Interval | None:
     """Give the Multi-Bootstrap percentile interval: seeds and examples both drawn anew with replacement.
 
@@ -127,8 +138,13 @@ def multi_interval(
 
 
 def estimate(
-    predictions: Sequence[Array], labels: Array, score: Score,
-    *, level: float = 0.95, resamples: int = 1000, seed: int = 0,
+    predictions: Sequence[Array],
+    labels: Array,
+    score: Score,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Estimate:
     """Give one arm's scores with all three intervals, equal to the single functions' and resampled once.
 
@@ -143,8 +159,14 @@ def estimate(
 
 
 def paired_difference(
-    arm: Sequence[Array], baseline: Sequence[Array], labels: Array, score: Score,
-    *, level: float = 0.95, resamples: int = 1000, seed: int = 0,
+    arm: Sequence[Array],
+    baseline: Sequence[Array],
+    labels: Array,
+    score: Score,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> PairedDifference:
     """Give the arm's score minus the baseline's, with all three intervals and the paired t test's p.
 
@@ -155,14 +177,16 @@ def paired_difference(
         ValueError: as `examples_interval`; the two sides have different numbers of seeds.
     """
     if len(arm) != len(baseline):
-        raise ValueError(f"the arm has {len(arm)} seeds and its baseline {len(baseline)}; a paired "
-                         "difference needs the same seeds in the same order. Keep the seeds that both have.")
+        raise ValueError(
+            f"the arm has {len(arm)} seeds and its baseline {len(baseline)}; a paired "
+            "difference needs the same seeds in the same order. Keep the seeds that both have."
+        )
     _check_plan(level, resamples)
     both, labels = _checked([*arm, *baseline], labels)
     plain = np.array(seed_scores(both, labels, score))
-    values = tuple(float(v) for v in plain[:len(arm)] - plain[len(arm):])
+    values = tuple(float(v) for v in plain[: len(arm)] - plain[len(arm) :])
     drawn = _resampled(both, labels, score, resamples, seed)
-    intervals = _three(values, drawn[:, :len(arm)] - drawn[:, len(arm):], level, seed)
+    intervals = _three(values, drawn[:, : len(arm)] - drawn[:, len(arm) :], level, seed)
     p = float(stats.ttest_1samp(values, 0.0).pvalue) if _varies(values) else None
     return PairedDifference(values, float(np.mean(values)), *intervals, p=p)
 
@@ -178,8 +202,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """
     wrong = [p for p in p_values if p is not None and not 0 <= p <= 1]
     if wrong:
-        raise ValueError(f"{wrong} given as p values; a p value lies in [0, 1]. "
-                         "Pass None where there is no test.")
+        raise ValueError(f"{wrong} given as p values; a p value lies in [0, 1]. Pass None where there is no test.")
     ranked = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0
@@ -203,11 +226,15 @@ def smallest_detectable(n_seeds: int, spread: float, *, level: float = 0.95, pow
     if n_seeds < 2:
         raise ValueError(f"{n_seeds} seeds planned; a paired t test exists from 2 seeds on. Plan more.")
     if not (np.isfinite(spread) and spread > 0):
-        raise ValueError(f"a spread of {spread} given; it is the paired difference's standard deviation, "
-                         "finite and above 0. Take it from earlier runs.")
+        raise ValueError(
+            f"a spread of {spread} given; it is the paired difference's standard deviation, "
+            "finite and above 0. Take it from earlier runs."
+        )
     if not 1 - level < power < 1:
-        raise ValueError(f"a power of {power} given; at level {level} a power lies between {1 - level:.4g} "
-                         "(no difference at all) and 1. Choose one there, such as 0.8.")
+        raise ValueError(
+            f"a power of {power} given; at level {level} a power lies between {1 - level:.4g} "
+            "(no difference at all) and 1. Choose one there, such as 0.8."
+        )
     return float(_noncentrality(n_seeds - 1, level, power) * spread / np.sqrt(n_seeds))
 
 
@@ -226,12 +253,17 @@ def _noncentrality(df: int, level: float, power: float) -> float:
 
 
 def _resampled(
-    predictions: Sequence[Array], labels: Array, score: Score, resamples: int, seed: int,
+    predictions: Sequence[Array],
+    labels: Array,
+    score: Score,
+    resamples: int,
+    seed: int,
 ) -> Floats:
     """Score every seed on the same resamples of the examples: (R, K)."""
     blocks = _blocks(len(labels), resamples)
-    return np.concatenate([_scores(predictions, labels, score, _weights(len(labels), rows, seed, block))
-                           for block, rows in blocks])
+    return np.concatenate(
+        [_scores(predictions, labels, score, _weights(len(labels), rows, seed, block)) for block, rows in blocks]
+    )
 
 
 def _blocks(n: int, resamples: int) -> Iterator[tuple[int, int]]:
@@ -263,16 +295,23 @@ def _scores(predictions: Sequence[Array], labels: Array, score: Score, weights: 
     columns = [np.asarray(score(p, labels, weights), dtype=np.float64) for p in predictions]
     for column in columns:
         if column.shape != (len(weights),):
-            raise ValueError(f"the score returned shape {column.shape} for weights of shape {weights.shape}; "
-                             f"it returns one number a row, ({len(weights)},). Sum over the examples only.")
+            raise ValueError(
+                f"the score returned shape {column.shape} for weights of shape {weights.shape}; "
+                f"it returns one number a row, ({len(weights)},). Sum over the examples only."
+            )
         if not np.isfinite(column).all():
-            raise ValueError(f"the score is not finite in {np.sum(~np.isfinite(column))} of {len(column)} "
-                             "rows; a score is finite. Return the declared value where it is undefined.")
+            raise ValueError(
+                f"the score is not finite in {np.sum(~np.isfinite(column))} of {len(column)} "
+                "rows; a score is finite. Return the declared value where it is undefined."
+            )
     return np.stack(columns, axis=1)
 
 
 def _three(
-    values: Sequence[float], drawn: Floats, level: float, seed: int,
+    values: Sequence[float],
+    drawn: Floats,
+    level: float,
+    seed: int,
 ) -> tuple[Interval | None, Interval | None, Interval | None]:
     return seeds_interval(values, level), _over_examples(drawn, level), _over_both(drawn, level, seed)
 
@@ -309,8 +348,10 @@ def _checked(predictions: Sequence[Array], labels: Array) -> tuple[list[Array], 
         raise ValueError("no labels given; a score needs at least one evaluation example. Check the split.")
     lengths = [len(p) if p.ndim else 0 for p in arrays]
     if set(lengths) != {len(labels)}:
-        raise ValueError(f"predictions of lengths {lengths} given for {len(labels)} labels; every seed "
-                         "answers the same examples in the same order. Align them by example id.")
+        raise ValueError(
+            f"predictions of lengths {lengths} given for {len(labels)} labels; every seed "
+            "answers the same examples in the same order. Align them by example id."
+        )
     return arrays, labels
 
 

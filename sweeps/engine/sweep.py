@@ -61,7 +61,9 @@ class Sweep:
             raise unknown("metric", self.metric, REPORTED)
         for grid in self.grids:
             if set(grid) != set(self.axes):
-                raise ValueError(f"the grid has axes {sorted(grid)}; run() takes {sorted(self.axes)}. Give it all of them.")
+                raise ValueError(
+                    f"the grid has axes {sorted(grid)}; run() takes {sorted(self.axes)}. Give it all of them."
+                )
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -117,14 +119,19 @@ def points(sweep: Sweep, given: Mapping[str, str]) -> list[Point]:
     return list(found.values())
 
 
-def _product(sweep: Sweep, axes: Mapping[str, Axis | None], pinned: Mapping[str, Any], so_far: Point) -> Iterator[Point]:
+def _product(
+    sweep: Sweep, axes: Mapping[str, Axis | None], pinned: Mapping[str, Any], so_far: Point
+) -> Iterator[Point]:
     if len(so_far) == len(sweep.axes):
         yield dict(so_far)
         return
     name = sweep.axes[len(so_far)]
     axis = axes[name]
-    values = (pinned[name],) if axis is None else \
-        dict.fromkeys(concrete for value in axis.values for concrete in axis.expand(value, so_far))
+    values = (
+        (pinned[name],)
+        if axis is None
+        else dict.fromkeys(concrete for value in axis.values for concrete in axis.expand(value, so_far))
+    )
     for value in values:
         yield from _product(sweep, axes, pinned, {**so_far, name: value})
 
@@ -145,8 +152,11 @@ def shrunk(sweep: Sweep) -> Sweep:
 
 def extremes(cells: Sequence[Point]) -> list[Point]:
     """The cells at the first or last value of every axis, at one seed."""
-    ends = {name: {values[0], values[-1]} for name in cells[0]
-            if (values := list(dict.fromkeys(point[name] for point in cells)))}
+    ends = {
+        name: {values[0], values[-1]}
+        for name in cells[0]
+        if (values := list(dict.fromkeys(point[name] for point in cells)))
+    }
     ends["seed"] = {cells[0].get("seed")}
     return [point for point in cells if all(point[name] in ends[name] for name in point)]
 

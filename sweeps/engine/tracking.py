@@ -28,7 +28,8 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from plm.store import Store
-from sweeps.engine.mlflow_view import PushReport, View, redact
+from sweeps.engine.mlflow_view import PushReport, View
+from sweeps.engine.shown import redact
 
 EVERY_SECONDS, ANSWER_SECONDS, STALE_SECONDS = 3.0, 2.0, 60.0
 STATES = ("starting", "asking", "away", "busy", "pushing", "failed", "pushed")
@@ -36,8 +37,12 @@ PATIENCE = {"asking": 0.4, "away": 0.4, "busy": 5.0, "pushing": 11.0}
 """For how long the end of a sweep waits in a state that does not change."""
 URI = "PLM_TRACKING_URI"
 """Names the server in the environment, where other users of the machine cannot read a password."""
-CLIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-          "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+CLIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 """MLflow's own defaults block a dead server's client for four minutes; a pass that fails is simply made again. They
 also print two lines and ask one question more for each run."""
 
@@ -160,8 +165,11 @@ def _claimed(store: Store, key: str, wait: float) -> Iterator[tuple[int, Callabl
 def _take(store: Store, key: str) -> int | None:
     names = store.list(key)
     last = json.loads(store.get(f"{key}/{names[-1]}") or b'{"ended": true}') if names else {"ended": True}
-    if not last["ended"] and time.time() - last["time"] < STALE_SECONDS and \
-            (last["host"] != socket.gethostname() or _exists(last["pid"])):
+    if (
+        not last["ended"]
+        and time.time() - last["time"] < STALE_SECONDS
+        and (last["host"] != socket.gethostname() or _exists(last["pid"]))
+    ):
         return None
     number = 1 + (int(names[-1].removesuffix(".json")) if names else 0)
     mine = f"{number:08d}.json"
@@ -201,13 +209,29 @@ class Pusher:
         """What the user should know at the end; None: the view is complete."""
         self._store, self._uri, self._sweep = Store.at(store), uri, sweep
         self._state, self._detail, self._since = "starting", "", time.monotonic()
-        command = [sys.executable, "-m", "sweeps.engine.tracking", "--store", str(self._store.root), "--sweep", sweep,
-                   "--follow", str(os.getpid())]
+        command = [
+            sys.executable,
+            "-m",
+            "sweeps.engine.tracking",
+            "--store",
+            str(self._store.root),
+            "--sweep",
+            sweep,
+            "--follow",
+            str(os.getpid()),
+        ]
         environment = {k: v for k, v in os.environ.items() if k != URI} | ({URI: uri} if uri else {})
         self._process: subprocess.Popen[str] | None = None
         try:  # in a session of its own, so that Ctrl-C in the terminal leaves it the last push
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                             stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
         except OSError as error:
             self.message = self._explain(str(error))
         else:
@@ -243,11 +267,16 @@ class Pusher:
 
     def _explain(self, detail: str) -> str:
         away = self._state in ("asking", "away")
-        trouble = f"the tracking server at {_place(self._store, self._uri)} does not answer" if away else \
-            f"the view at {_place(self._store, self._uri)} is not complete ({redact(detail)})"
+        trouble = (
+            f"the tracking server at {_place(self._store, self._uri)} does not answer"
+            if away
+            else f"the view at {_place(self._store, self._uri)} is not complete ({redact(detail)})"
+        )
         server = f" --tracking-uri {shlex.quote(redact(self._uri))}" if self._uri else ""
-        return (f"{trouble}; the runs are all in the store, and the view is complete again after: python -m "
-                f"sweeps.engine.tracking --store {shlex.quote(str(self._store.root))}{server}")
+        return (
+            f"{trouble}; the runs are all in the store, and the view is complete again after: python -m "
+            f"sweeps.engine.tracking --store {shlex.quote(str(self._store.root))}{server}"
+        )
 
     def __enter__(self) -> Pusher:
         return self
@@ -298,14 +327,23 @@ def _wait(seconds: float, pid: int) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: the view is complete; 1: some runs cannot be shown; 2: nothing could be pushed."""
-    parser = argparse.ArgumentParser(prog="python -m sweeps.engine.tracking",
-                                     description="Show the runs of a store in MLflow.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sweeps.engine.tracking", description="Show the runs of a store in MLflow."
+    )
     parser.add_argument("--store", default="./runs", help="where runs are kept (default: ./runs)")
-    parser.add_argument("--tracking-uri", default=os.environ.get(URI), metavar="URI",
-                        help=f"the MLflow server (default: ${URI}, else <store>/mlflow.db)")
+    parser.add_argument(
+        "--tracking-uri",
+        default=os.environ.get(URI),
+        metavar="URI",
+        help=f"the MLflow server (default: ${URI}, else <store>/mlflow.db)",
+    )
     parser.add_argument("--sweep", action="append", metavar="NAME", help="one sweep, may be repeated (default: all)")
-    parser.add_argument("--follow", type=int, metavar="PID",
-                        help="push every few seconds until this process is gone or standard input ends")
+    parser.add_argument(
+        "--follow",
+        type=int,
+        metavar="PID",
+        help="push every few seconds until this process is gone or standard input ends",
+    )
     given = parser.parse_args(arguments)
     if given.follow is not None and len(given.sweep or ()) != 1:
         parser.error("--follow takes one --sweep")

@@ -26,20 +26,35 @@ from sweeps.engine.worker import Outcome, Resources, execution_for, trial
 DEATHS = 2
 """How often a trial whose process died is tried again; a trial that fails by itself ends as failed at once."""
 
-QUIET = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "86400", "TUNE_WARN_THRESHOLD_S": "60",
-         "TUNE_DISABLE_SIGINT_HANDLER": "1",   # the command line decides what Ctrl-C does
-         "TUNE_MAX_PENDING_TRIALS_PG": "4",    # enough in store that a freed actor always finds a trial
-         "RAY_AIR_NEW_OUTPUT": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-WORKER = {"OMP_WAIT_POLICY": "passive",        # a spinning thread beside another trial costs up to fifty times
-          "TOKENIZERS_PARALLELISM": "false", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
+QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the command line decides what Ctrl-C does
+    "TUNE_MAX_PENDING_TRIALS_PG": "4",  # enough in store that a freed actor always finds a trial
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+WORKER = {
+    "OMP_WAIT_POLICY": "passive",  # a spinning thread beside another trial costs up to fifty times
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
 
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
     """Be connected to the cluster at `address`, or to one of our own on this machine."""
     os.environ |= {name: value for name, value in (QUIET | WORKER).items() if name not in os.environ}
-    ray.init(address=address or "local", include_dashboard=False if address is None else None, log_to_driver=False,
-             logging_level=logging.ERROR, configure_logging=True, runtime_env={"env_vars": WORKER})
+    ray.init(
+        address=address or "local",
+        include_dashboard=False if address is None else None,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        runtime_env={"env_vars": WORKER},
+    )
     try:
         yield
     finally:
@@ -55,28 +70,44 @@ def check_resources(resources: Resources) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(n.get("CPU", 0) >= resources.cpus and n.get("GPU", 0) >= resources.gpus for n in nodes):
         largest = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
-        raise ValueError(f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; the nodes have {largest}. "
-                         "Ask for less with --cpus and --gpus.")
+        raise ValueError(
+            f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; the nodes have {largest}. "
+            "Ask for less with --cpus and --gpus."
+        )
 
 
-def run(schedule: Schedule, store: Store, resources: Resources, progress: Progress, max_concurrent: int | None,
-        keep_weights: bool = False) -> None:
+def run(
+    schedule: Schedule,
+    store: Store,
+    resources: Resources,
+    progress: Progress,
+    max_concurrent: int | None,
+    keep_weights: bool = False,
+) -> None:
     """Run all that can be run, as many at a time as there is room for."""
     feed = Feed(schedule, store, resources, progress, keep_weights)
     with tempfile.TemporaryDirectory(prefix="tune-scratch-") as scratch:
         tune.Tuner(
             tune.with_resources(trial, {"CPU": resources.cpus, "GPU": resources.gpus}),
-            tune_config=tune.TuneConfig(search_alg=feed, num_samples=-1, max_concurrent_trials=max_concurrent,
-                                        reuse_actors=True),
-            run_config=tune.RunConfig(name="sweep", storage_path=scratch, verbose=0, callbacks=[Watch(feed)],
-                                      failure_config=tune.FailureConfig(max_failures=DEATHS)),
+            tune_config=tune.TuneConfig(
+                search_alg=feed, num_samples=-1, max_concurrent_trials=max_concurrent, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[Watch(feed)],
+                failure_config=tune.FailureConfig(max_failures=DEATHS),
+            ),
         ).fit()
 
 
 class Feed(Searcher):
     """Hands Tune the runs of a schedule as they become ready."""
 
-    def __init__(self, schedule: Schedule, store: Store, resources: Resources, progress: Progress, keep_weights: bool) -> None:
+    def __init__(
+        self, schedule: Schedule, store: Store, resources: Resources, progress: Progress, keep_weights: bool
+    ) -> None:
         super().__init__(metric="seconds", mode="min")
         self.schedule, self.progress = schedule, progress
         self._store, self._resources, self._keep_weights = store, resources, keep_weights
@@ -88,17 +119,23 @@ class Feed(Searcher):
             return Searcher.FINISHED if self.schedule.exhausted else None
         self.run_of[trial_id] = spec.run_id
         execution = execution_for(self._resources, self.schedule.plan.keep.get(spec.run_id, ()), self._keep_weights)
-        return {"spec": spec.to_json(), "store": str(self._store.root), "gpus": self._resources.gpus,
-                "execution": asdict(execution)}
+        return {
+            "spec": spec.to_json(),
+            "store": str(self._store.root),
+            "gpus": self._resources.gpus,
+            "execution": asdict(execution),
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         run_id = self.run_of[trial_id]
         result = result or {}
         outcome = Outcome(
-            run_id, status="failed" if error else result.get("status", "failed"),
+            run_id,
+            status="failed" if error else result.get("status", "failed"),
             metrics={name: value for name, value in result.items() if name.startswith("val/")},
             seconds=result.get("seconds", 0.0),
-            error=result.get("error", "") or ("its process died" if error else ""))
+            error=result.get("error", "") or ("its process died" if error else ""),
+        )
         self.schedule.ended(run_id, outcome.status)
         self.progress.ended(outcome)
 

@@ -46,8 +46,14 @@ class Outcome:
     """The last line of the traceback; the whole is in the run's error.txt."""
 
 
-def execute(spec: RunSpec, store: Store, execution: Execution, *, reporter: Reporter | None = None,
-            should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+def execute(
+    spec: RunSpec,
+    store: Store,
+    execution: Execution,
+    *,
+    reporter: Reporter | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Train a run with this process's cache; if another process has it, wait for that one."""
     global _cache
     from plm.build import Cache
@@ -62,7 +68,9 @@ def execute(spec: RunSpec, store: Store, execution: Execution, *, reporter: Repo
 
     while True:
         try:
-            result = train(spec, store=store, execution=execution, reporter=reporter, should_stop=should_stop, cache=_cache)
+            result = train(
+                spec, store=store, execution=execution, reporter=reporter, should_stop=should_stop, cache=_cache
+            )
             return ended("done", result.metrics)
         except Busy:
             if should_stop():
@@ -100,8 +108,13 @@ def execution_for(resources: Resources, keep: tuple[int, ...], keep_weights: boo
     """How a trial with these resources is executed."""
     from plm.train import Execution
 
-    return replace(Execution(), device="cuda" if resources.gpus else "cpu", threads=resources.cpus, keep=keep,
-                   keep_weights=keep_weights)
+    return replace(
+        Execution(),
+        device="cuda" if resources.gpus else "cpu",
+        threads=resources.cpus,
+        keep=keep,
+        keep_weights=keep_weights,
+    )
 
 
 def quiet() -> None:

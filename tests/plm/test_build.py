@@ -75,12 +75,21 @@ def test_only_the_fresh_seed_moves_the_head(finetune, tiny_bert, tmp_path):
     assert not torch.equal(heads[0], heads[2])
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (lambda t: t.pop("encoder.layer.1.output.dense.weight"), r"missing \[.*1.output.dense.weight'\], extra nothing"),
-    (lambda t: t.pop("embeddings.LayerNorm.bias"), r"missing \[.*LayerNorm.bias'\]"),
-    (lambda t: t.update({"encoder.layer.2.output.dense.weight": torch.ones(2)}), r"missing nothing, extra \[.*layer.2"),
-    (lambda t: t.update({"encoder.layer.1.output.dense.bias": torch.ones(3)}), r"extra \[.*output.dense.bias"),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda t: t.pop("encoder.layer.1.output.dense.weight"),
+            r"missing \[.*1.output.dense.weight'\], extra nothing",
+        ),
+        (lambda t: t.pop("embeddings.LayerNorm.bias"), r"missing \[.*LayerNorm.bias'\]"),
+        (
+            lambda t: t.update({"encoder.layer.2.output.dense.weight": torch.ones(2)}),
+            r"missing nothing, extra \[.*layer.2",
+        ),
+        (lambda t: t.update({"encoder.layer.1.output.dense.bias": torch.ones(3)}), r"extra \[.*output.dense.bias"),
+    ],
+)
 def test_weights_that_do_not_fit_are_refused(finetune, bert, tmp_path, change, said):
     spec = finetune(init=str(edit(bert, change)))
     with pytest.raises(Mismatch, match=said):
@@ -124,9 +133,16 @@ def test_pickled_weights_are_refused(bert):
         external(str(bert))
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("./nowhere", "there is no folder"), ("/nowhere/at/all", "there is no folder"), ("~/nowhere", "there is no folder"),
-    ("nobody/no-such-model", "could not be had from the hub"), ("no-such-model", r"unknown model 'no-such-model'")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./nowhere", "there is no folder"),
+        ("/nowhere/at/all", "there is no folder"),
+        ("~/nowhere", "there is no folder"),
+        ("nobody/no-such-model", "could not be had from the hub"),
+        ("no-such-model", r"unknown model 'no-such-model'"),
+    ],
+)
 def test_a_model_that_is_not_there(name, said):
     with pytest.raises(ValueError, match=said):
         plm.recipes.model(name)
@@ -137,8 +153,12 @@ def test_a_model_is_its_files(bert, tmp_path):
     copy = shutil.copytree(bert, tmp_path / "copy")
     (copy / "README.md").write_text("hello")
     assert external(str(copy)).files == external(str(bert)).files
-    assert {name for name, _ in external(str(bert)).files} == {"config.json", "model.safetensors", "tokenizer.json",
-                                                                "tokenizer_config.json"}
+    assert {name for name, _ in external(str(bert)).files} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
 
 
 # The cache
@@ -191,10 +211,18 @@ def test_equal_weights_have_equal_hashes(tiny_bert):
 def test_decoders_read_a_text_alone_as_they_do_in_a_batch(tmp_path, toy_task):
     """They find a text's end by the padding token, which is not 0 in all families."""
     torch.manual_seed(0)
-    config = transformers.OPTConfig(vocab_size=65, hidden_size=32,
-                                    num_hidden_layers=2, num_attention_heads=4, ffn_dim=64,
-                                    max_position_embeddings=SIZES["max_position_embeddings"], word_embed_proj_dim=32,
-                                    pad_token_id=1, bos_token_id=2, eos_token_id=3)
+    config = transformers.OPTConfig(
+        vocab_size=65,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        ffn_dim=64,
+        max_position_embeddings=SIZES["max_position_embeddings"],
+        word_embed_proj_dim=32,
+        pad_token_id=1,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
     folder = save_model(perturbed(transformers.OPTModel(config)), tmp_path / "opt")
     spec = plm.finetune(toy_task, init=folder, dtype="float32")
     objective, store, cache = spec.objective, Store.at(tmp_path / "store"), Cache()

@@ -51,10 +51,13 @@ def package_of(name: str, path: Path) -> str:
 
 def crossings(folder: str) -> list[str]:
     """Imports against the arrows."""
-    return [f"{path.relative_to(ROOT)} imports {name}" for module, path in modules(folder).items()
-            if not module.startswith("sweeps.engine")
-            for name in imported(path.read_text(), package_of(module, path))
-            if name.partition(".")[0] in FORBIDDEN[folder]]
+    return [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for module, path in modules(folder).items()
+        if not module.startswith("sweeps.engine")
+        for name in imported(path.read_text(), package_of(module, path))
+        if name.partition(".")[0] in FORBIDDEN[folder]
+    ]
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)
@@ -63,16 +66,27 @@ def test_imports_follow_the_arrows(folder):
     assert not crossings(folder)
 
 
-@pytest.mark.parametrize("line", [
-    "import ray", "from ray import tune", "import ray.tune as t", "def f():\n    import ray",
-    "if TYPE_CHECKING:\n    from ray.tune import Tuner", "try:\n    import ray\nexcept ImportError: pass"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import ray",
+        "from ray import tune",
+        "import ray.tune as t",
+        "def f():\n    import ray",
+        "if TYPE_CHECKING:\n    from ray.tune import Tuner",
+        "try:\n    import ray\nexcept ImportError: pass",
+    ],
+)
 def test_the_check_can_fail(line):
     assert any(name.partition(".")[0] == "ray" for name in imported(line, "plm"))
 
 
 def test_relative_imports_are_resolved():
     assert list(imported("from . import a\nfrom .b import c\nfrom ..d import e", "plm.data")) == [
-        "plm.data.a", "plm.data.b.c", "plm.d.e"]
+        "plm.data.a",
+        "plm.data.b.c",
+        "plm.d.e",
+    ]
 
 
 # Cycles
@@ -127,8 +141,14 @@ def fresh(code: str) -> str:
 LOADED = "import sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
 
-@pytest.mark.parametrize("statement", ["import plm", "from plm import finetune, reinit, pretrain, steps",
-                                       "import search_spaces.masks, search_spaces.finetuning"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import plm",
+        "from plm import finetune, reinit, pretrain, steps",
+        "import search_spaces.masks, search_spaces.finetuning",
+    ],
+)
 def test_a_plan_does_not_wait_for_torch(statement):
     assert not HEAVY & set(fresh(f"{statement}; {LOADED}").split())
 
@@ -140,8 +160,10 @@ def test_the_nouns_are_standard_library_only(module):
     assert not third - before
 
 
-@pytest.mark.parametrize(("first", "name"), [
-    ("import plm.train", "train"), ("import plm.external", "external"), ("import plm; plm.finetune", "external")])
+@pytest.mark.parametrize(
+    ("first", "name"),
+    [("import plm.train", "train"), ("import plm.external", "external"), ("import plm; plm.finetune", "external")],
+)
 def test_functions_are_not_shadowed_by_modules_of_their_name(first, name):
     """`plm.train` is a function and a file; importing the file must not hide the function."""
     assert fresh(f"{first}\nimport plm; print(plm.{name}.__name__)") == name

@@ -16,8 +16,11 @@ from plm.registry import names
 from plm.spec import RunSpec, digest
 from plm.store import Store
 
-SAMPLES = {"load": lambda source: Load(source), "reinit": lambda source: Reinit(source, (1,), "bert", 0),
-           "scratch": lambda source: Scratch(plm.Bert(**SIZES, dropout=0.0))}
+SAMPLES = {
+    "load": lambda source: Load(source),
+    "reinit": lambda source: Reinit(source, (1,), "bert", 0),
+    "scratch": lambda source: Scratch(plm.Bert(**SIZES, dropout=0.0)),
+}
 
 
 @pytest.fixture(params=names("inits"))
@@ -64,12 +67,19 @@ def test_lineage_is_followed_to_the_architecture(pretrain, finetune):
 # Reinit, as a value
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"layers": ()}, r"that is Load\(origin\)"), ({"layers": (1, 0)}, "in ascending order"),
-    ({"layers": (1, 1)}, "name each once"),
-    ({"layers": (2,)}, "has 2 layers, 0 to 1 from the input side"), ({"layers": (-1, 0)}, "has 2 layers"),
-    ({"scheme": "brt"}, "Did you mean 'bert'"), ({"bias": "zer"}, "Did you mean 'zero'"),
-    ({"layer_norm": "x"}, "keep, reset")])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"layers": ()}, r"that is Load\(origin\)"),
+        ({"layers": (1, 0)}, "in ascending order"),
+        ({"layers": (1, 1)}, "name each once"),
+        ({"layers": (2,)}, "has 2 layers, 0 to 1 from the input side"),
+        ({"layers": (-1, 0)}, "has 2 layers"),
+        ({"scheme": "brt"}, "Did you mean 'bert'"),
+        ({"bias": "zer"}, "Did you mean 'zero'"),
+        ({"layer_norm": "x"}, "keep, reset"),
+    ],
+)
 def test_a_reinit_that_cannot_be_is_refused(still_bert, changes, said):
     with pytest.raises(ValueError, match=said):
         Reinit(**{"origin": plm.external(still_bert), "layers": (1,), "scheme": "bert", "seed": 0, **changes})

@@ -44,8 +44,9 @@ def test_done(finetune, written, tmp_path, capsys):
     assert Store.at(tmp_path / "runs").run(spec).done
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("{", "not a run's spec.json"), ("{}", "not a run's spec.json"), (None, "No such file")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "not a run's spec.json"), ("{}", "not a run's spec.json"), (None, "No such file")]
+)
 def test_a_wrong_file_starts_nothing(tmp_path, capsys, text, said):
     if text is not None:
         (tmp_path / "spec.json").write_text(text)
@@ -75,8 +76,12 @@ def test_a_busy_run(finetune, written, tmp_path, capsys):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_leaves_a_state_to_go_on_from(finetune, written, tmp_path, number, status):
     spec = finetune(duration=plm.steps(1500))
-    process = subprocess.Popen([sys.executable, "-m", "plm", written(spec), "--store", str(tmp_path / "parts")],
-                               cwd=Path(plm.__path__[0]).parent, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "plm", written(spec), "--store", str(tmp_path / "parts")],
+        cwd=Path(plm.__path__[0]).parent,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     folder = Store.at(tmp_path / "parts").run(spec)
     deadline = time.time() + 120
     while not (folder.path / "environment.json").exists() and time.time() < deadline:
@@ -89,7 +94,9 @@ def test_a_signal_leaves_a_state_to_go_on_from(finetune, written, tmp_path, numb
     assert folder.status() == "interrupted"
     stopped = folder.last_attempt()["step"]
     assert 0 < stopped < 1500
-    sums = [json.loads((train(spec, store=tmp_path / name).path / "result.json").read_text())["weights_sha256"]
-            for name in ("parts", "whole")]
+    sums = [
+        json.loads((train(spec, store=tmp_path / name).path / "result.json").read_text())["weights_sha256"]
+        for name in ("parts", "whole")
+    ]
     assert sums[0] == sums[1]
     assert folder.last_attempt()["from"] == stopped

@@ -13,7 +13,8 @@ from plm.metrics import METRICS, REPORTED
 CLASSES = ("accuracy", "f1", "matthews")
 pytestmark = pytest.mark.filterwarnings(
     "ignore:A single label was found:UserWarning",  # scikit-learn, of a constant column; 0 stands by declaration
-    "ignore:An input array is nearly constant")
+    "ignore:An input array is nearly constant",
+)
 
 
 @st.composite
@@ -36,7 +37,8 @@ def test_weights_of_one_are_the_score(name, data):
     predictions, labels, _ = data.draw(CASES[name])
     metric = METRICS[name]
     assert metric.weighted(predictions, labels, np.ones((2, len(labels)))) == pytest.approx(
-        [metric.score(predictions, labels)] * 2, abs=1e-9)
+        [metric.score(predictions, labels)] * 2, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -78,8 +78,9 @@ def test_families_call_their_sizes_differently(family, tmp_path):
     assert not found.shared
 
 
-@pytest.mark.parametrize(("family", "segments"), [
-    ("Bert", True), ("Electra", True), ("DistilBert", False), ("GPT2", False)])
+@pytest.mark.parametrize(
+    ("family", "segments"), [("Bert", True), ("Electra", True), ("DistilBert", False), ("GPT2", False)]
+)
 def test_who_reads_segments(family, segments, tmp_path):
     assert shape(saved(family, tmp_path)).segments == segments
 

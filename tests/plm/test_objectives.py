@@ -22,8 +22,11 @@ from plm.spec import TRAINER
 from plm.store import Store
 from plm.train import Execution, open_stream, train_step
 
-RUNS = {"classify": lambda fine, pre, regression: fine(), "regression": lambda fine, pre, regression: fine(regression),
-        "mlm": lambda fine, pre, regression: pre()}
+RUNS = {
+    "classify": lambda fine, pre, regression: fine(),
+    "regression": lambda fine, pre, regression: fine(regression),
+    "mlm": lambda fine, pre, regression: pre(),
+}
 FREE_OF_A_TASK = ("mlm",)
 
 
@@ -107,8 +110,11 @@ def test_the_head_is_transformers_own(run):
 def test_classification_loss_is_transformers_own(num_labels, labels):
     torch.manual_seed(0)
     model = transformers.BertForSequenceClassification(transformers.BertConfig(**SIZES, num_labels=num_labels)).eval()
-    batch = {"input_ids": torch.randint(5, 60, (4, 7)), "attention_mask": torch.ones(4, 7, dtype=torch.long),
-             "labels": torch.tensor(labels)}
+    batch = {
+        "input_ids": torch.randint(5, 60, (4, 7)),
+        "attention_mask": torch.ones(4, 7, dtype=torch.long),
+        "labels": torch.tensor(labels),
+    }
     objective = Classify(num_labels)
     ours = objective.loss(model, batch | {"ids": torch.arange(4)})[0] / objective.count(batch)
     assert float(ours.detach()) == pytest.approx(float(model(**batch).loss.detach()), rel=1e-6)

@@ -25,8 +25,15 @@ def test_a_fine_tuning_as_tamkin_et_al(toy_task, tiny_bert):
 
 def test_a_model_may_be_named_in_four_ways(toy_task, tiny_bert):
     source = plm.external(tiny_bert)
-    assert len({plm.finetune(toy_task, init=init).run_id for init in (tiny_bert, source, plm.Load(source),
-                                                                      plm.reinit(tiny_bert, "00"))}) == 1
+    assert (
+        len(
+            {
+                plm.finetune(toy_task, init=init).run_id
+                for init in (tiny_bert, source, plm.Load(source), plm.reinit(tiny_bert, "00"))
+            }
+        )
+        == 1
+    )
 
 
 def test_a_seed_ties_the_streams(toy_task, tiny_bert):
@@ -52,9 +59,13 @@ def test_a_pretraining_on_the_generated_language():
     assert spec.optim == AdamW(lr=1e-4, weight_decay=0.01, warmup_steps=5)
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"vocab_size": 64}, "the tokenizer has 65 tokens and the model a vocabulary of 64: raise vocab_size"),
-    ({"max_position_embeddings": 15}, "seq_len 16: the model reads 15 tokens at most")])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vocab_size": 64}, "the tokenizer has 65 tokens and the model a vocabulary of 64: raise vocab_size"),
+        ({"max_position_embeddings": 15}, "seq_len 16: the model reads 15 tokens at most"),
+    ],
+)
 def test_an_architecture_that_is_too_small_is_refused(toy_corpus, tiny_bert, changes, said):
     bert = plm.Bert(**{**SIZES, **changes}, dropout=0.0)
     with pytest.raises(ValueError, match=said):
@@ -83,6 +94,7 @@ def test_named_models_are_final_checkpoints_of_ours(name):
 
 
 def test_an_unknown_name_gets_the_nearest():
-    with pytest.raises(ValueError,
-                       match=r"unknown model 'world-brt'. Did you mean 'world-bert'.*A local folder or a hub"):
+    with pytest.raises(
+        ValueError, match=r"unknown model 'world-brt'. Did you mean 'world-bert'.*A local folder or a hub"
+    ):
         plm.model("world-brt")

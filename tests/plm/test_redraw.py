@@ -16,18 +16,40 @@ from plm.models import layers
 from plm.redraw import SCHEMES, reinitialize
 from plm.rng import torch_stream
 
-SMALL = {name: SIZES[name] for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
-                                        "intermediate_size", "max_position_embeddings")}
+SMALL = {
+    name: SIZES[name]
+    for name in (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+    )
+}
 FAMILIES = {
     "Bert": SMALL,
     "Roberta": SMALL,
     "Electra": SMALL | {"embedding_size": 16},
-    "DistilBert": {"vocab_size": 65, "dim": 32, "n_layers": 2, "n_heads": 4,
-                   "hidden_dim": 64, "max_position_embeddings": 40},
+    "DistilBert": {
+        "vocab_size": 65,
+        "dim": 32,
+        "n_layers": 2,
+        "n_heads": 4,
+        "hidden_dim": 64,
+        "max_position_embeddings": 40,
+    },
     "GPT2": {"vocab_size": 65, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40},
     "Llama": SMALL | {"num_key_value_heads": 2},
-    "OPT": {"vocab_size": 65, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64,
-            "max_position_embeddings": 40, "word_embed_proj_dim": 32},
+    "OPT": {
+        "vocab_size": 65,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "ffn_dim": 64,
+        "max_position_embeddings": 40,
+        "word_embed_proj_dim": 32,
+    },
 }
 TOUCHED = {"Llama": 9, "GPT2": 8}
 """Parameters of a layer: six linears and two norms of two make 10; Llama has 7 and 2 scales, GPT-2 joins Q, K and V."""
@@ -63,12 +85,22 @@ def test_exactly_the_named_tensors_of_a_bert_change(bert):
     before = state(bert)
     names = reinitialize(bert, [1])
     block = "encoder.layer.1"
-    assert set(names) == changes(before, bert) == {
-        f"{block}.attention.self.query.weight",
-        f"{block}.attention.self.key.weight", f"{block}.attention.self.value.weight",
-        f"{block}.attention.output.dense.weight", f"{block}.intermediate.dense.weight", f"{block}.output.dense.weight",
-        f"{block}.attention.output.LayerNorm.weight", f"{block}.attention.output.LayerNorm.bias",
-        f"{block}.output.LayerNorm.weight", f"{block}.output.LayerNorm.bias"}
+    assert (
+        set(names)
+        == changes(before, bert)
+        == {
+            f"{block}.attention.self.query.weight",
+            f"{block}.attention.self.key.weight",
+            f"{block}.attention.self.value.weight",
+            f"{block}.attention.output.dense.weight",
+            f"{block}.intermediate.dense.weight",
+            f"{block}.output.dense.weight",
+            f"{block}.attention.output.LayerNorm.weight",
+            f"{block}.attention.output.LayerNorm.bias",
+            f"{block}.output.LayerNorm.weight",
+            f"{block}.output.LayerNorm.bias",
+        }
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,8 +110,9 @@ def test_every_family_is_redrawn_where_it_was_told(family, chosen, folder):
     before = state(model)
     names = reinitialize(model, chosen)
     blocks = [dict(block.named_parameters()) for block in layers(model)]
-    inside = {id(p) for layer in chosen for n, p in blocks[layer].items()
-              if p.ndim > 1 or "norm" in n.lower() or "ln_" in n}
+    inside = {
+        id(p) for layer in chosen for n, p in blocks[layer].items() if p.ndim > 1 or "norm" in n.lower() or "ln_" in n
+    }
     expected = {n for n, p in model.named_parameters() if id(p) in inside}
     assert changes(before, model) == set(names) == expected
     assert len(names) == len(chosen) * TOUCHED.get(family, 10)
@@ -161,10 +194,17 @@ def test_global_generators_are_not_touched(bert):
 # Refusals
 
 
-@pytest.mark.parametrize(("layers", "options", "said"), [
-    ([2], {}, "has 2 layers, 0 to 1"), ([-1], {}, "has 2 layers, 0 to 1"), ([0, 7], {}, "has 2 layers"),
-    ([0], {"scheme": "brt"}, "unknown scheme 'brt'. Did you mean 'bert'"), ([0], {"bias": "reset"}, "unknown bias"),
-    ([0], {"layer_norm": "drop"}, "unknown layer_norm")])
+@pytest.mark.parametrize(
+    ("layers", "options", "said"),
+    [
+        ([2], {}, "has 2 layers, 0 to 1"),
+        ([-1], {}, "has 2 layers, 0 to 1"),
+        ([0, 7], {}, "has 2 layers"),
+        ([0], {"scheme": "brt"}, "unknown scheme 'brt'. Did you mean 'bert'"),
+        ([0], {"bias": "reset"}, "unknown bias"),
+        ([0], {"layer_norm": "drop"}, "unknown layer_norm"),
+    ],
+)
 def test_nothing_changes_where_it_is_refused(bert, layers, options, said):
     before = state(bert)
     with pytest.raises(ValueError, match=said):

@@ -26,43 +26,69 @@ from plm.objectives.mlm import MaskedLM
 from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds, digest, encode, neutral
 from plm.tasks import Task
 
-BERT = Bert(vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-            max_position_embeddings=40, dropout=0.1)
+BERT = Bert(
+    vocab_size=100,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=64,
+    max_position_embeddings=40,
+    dropout=0.1,
+)
 MODEL = External((("config.json", "ab" * 32), ("model.safetensors", "cd" * 32)), path="/nowhere", name="some-bert")
 TASK = Task(rows="ef" * 32, num_labels=2, metrics=("accuracy",), counts=(100, 20), name="toy", path="/nowhere/toy")
 FILES = Files(train=("01" * 32,), validation=("23" * 32,), paths=(("/a",), ("/b",)), name="lines")
 
 
 def fine_tuning(**changes) -> RunSpec:
-    fields = {"objective": Classify(2), "init": Load(MODEL), "data": Examples(TASK, 50, 3),
-              "optim": AdamW(lr=5e-5, weight_decay=0.0), "duration": epochs(3), "batch_size": 16, "seq_len": 40,
-              "dtype": "float32", "seeds": Seeds(fresh=3, order=3, noise=3)}
+    fields = {
+        "objective": Classify(2),
+        "init": Load(MODEL),
+        "data": Examples(TASK, 50, 3),
+        "optim": AdamW(lr=5e-5, weight_decay=0.0),
+        "duration": epochs(3),
+        "batch_size": 16,
+        "seq_len": 40,
+        "dtype": "float32",
+        "seeds": Seeds(fresh=3, order=3, noise=3),
+    }
     return RunSpec(**{**fields, **changes})
 
 
 def pretraining(**changes) -> RunSpec:
-    return fine_tuning(**{"objective": MaskedLM(), "init": Scratch(BERT), "data": Corpus(FILES, MODEL),
-                           "duration": steps(100),
-                          "optim": AdamW(lr=1e-4, weight_decay=0.01, warmup_steps=10), **changes})
+    return fine_tuning(
+        **{
+            "objective": MaskedLM(),
+            "init": Scratch(BERT),
+            "data": Corpus(FILES, MODEL),
+            "duration": steps(100),
+            "optim": AdamW(lr=1e-4, weight_decay=0.01, warmup_steps=10),
+            **changes,
+        }
+    )
 
 
 def redrawn(folder, **changes) -> Reinit:
     """Of an external model; its configuration is looked at, where it lies is not."""
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 100, "hidden_size": 32,
-                                                    "num_hidden_layers": 4}))
-    return Reinit(**{"origin": replace(MODEL, path=str(folder)), "layers": (2, 3),
-                    "scheme": "bert", "seed": 3, **changes})
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "bert", "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 4})
+    )
+    return Reinit(
+        **{"origin": replace(MODEL, path=str(folder)), "layers": (2, 3), "scheme": "bert", "seed": 3, **changes}
+    )
 
 
 PINNED = {
     "fine_tuning": lambda tmp: fine_tuning(),
     "all_examples": lambda tmp: fine_tuning(data=Examples(TASK, None, 3)),
     "stratified": lambda tmp: fine_tuning(data=Examples(TASK, 50, 3, stratified=True)),
-    "regression": lambda tmp: fine_tuning(objective=Classify(1), data=Examples(
-        replace(TASK, num_labels=1, metrics=("pearson", "spearman")), 50, 3)),
+    "regression": lambda tmp: fine_tuning(
+        objective=Classify(1), data=Examples(replace(TASK, num_labels=1, metrics=("pearson", "spearman")), 50, 3)
+    ),
     "constant_rate": lambda tmp: fine_tuning(
-        optim=AdamW(lr=1, weight_decay=0.1, betas=(0.8, 0.95), schedule="constant")),
+        optim=AdamW(lr=1, weight_decay=0.1, betas=(0.8, 0.95), schedule="constant")
+    ),
     "bfloat16": lambda tmp: fine_tuning(dtype="bfloat16"),
     "redrawn": lambda tmp: fine_tuning(init=redrawn(tmp)),
     "redrawn_matched": lambda tmp: fine_tuning(init=redrawn(tmp, scheme="matched", bias="zero", layer_norm="keep")),
@@ -104,8 +130,10 @@ def test_no_two_pinned_ids_are_equal():
 
 
 def test_where_things_lie_and_what_they_are_called_is_no_part_of_it(tmp_path):
-    moved = fine_tuning(init=Load(replace(MODEL, path="/else", name="other")),
-                        data=Examples(replace(TASK, path="/else", name="other", counts=(100, 20)), 50, 3))
+    moved = fine_tuning(
+        init=Load(replace(MODEL, path="/else", name="other")),
+        data=Examples(replace(TASK, path="/else", name="other", counts=(100, 20)), 50, 3),
+    )
     assert moved.run_id == fine_tuning().run_id
     assert fine_tuning(init=redrawn(tmp_path / "a")).run_id == fine_tuning(init=redrawn(tmp_path / "b")).run_id
     files = replace(FILES, name="other", paths=(("/c",), ("/d",)))
@@ -144,8 +172,16 @@ def test_a_new_option_at_its_neutral_value_changes_no_old_id():
 # Different values, different ids
 
 
-WORDS = {"linear": "constant", "float32": "bfloat16", "steps": "tokens", "epochs": "steps", "bert": "matched",
-         "keep": "zero", "reset": "keep", "accuracy": "f1"}
+WORDS = {
+    "linear": "constant",
+    "float32": "bfloat16",
+    "steps": "tokens",
+    "epochs": "steps",
+    "bert": "matched",
+    "keep": "zero",
+    "reset": "keep",
+    "accuracy": "f1",
+}
 
 
 def changed(value):
@@ -161,7 +197,7 @@ def changed(value):
     elif isinstance(value, tuple):
         for i, v in enumerate(value):
             for name, other in changed(v):
-                yield f"{i}.{name}", (*value[:i], other, *value[i + 1:])
+                yield f"{i}.{name}", (*value[:i], other, *value[i + 1 :])
         yield "longer", (*value, value[0])
     elif isinstance(value, bool):
         yield "", not value
@@ -193,8 +229,14 @@ def test_the_trainer_s_version_is_part_of_the_id():
     assert fine_tuning(trainer=specs.TRAINER + 1).run_id != fine_tuning().run_id
 
 
-optims = st.builds(AdamW, lr=st.floats(1e-9, 1e3), weight_decay=st.floats(0, 1), warmup_steps=st.integers(0, 10**6),
-                   eps=st.floats(1e-12, 1e-3), schedule=st.sampled_from(["linear", "constant"]))
+optims = st.builds(
+    AdamW,
+    lr=st.floats(1e-9, 1e3),
+    weight_decay=st.floats(0, 1),
+    warmup_steps=st.integers(0, 10**6),
+    eps=st.floats(1e-12, 1e-3),
+    schedule=st.sampled_from(["linear", "constant"]),
+)
 seeds = st.builds(Seeds, *[st.integers(-(2**40), 2**40)] * 3)
 
 
@@ -220,17 +262,26 @@ def test_numbers_are_finite(value):
         encode(value, identity=True)
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"lr": 0.0}, "learning rate of 0.0"), ({"lr": math.nan}, "learning rate of nan"),
-    ({"schedule": "cosine"}, "there are linear and constant"), ({"warmup_steps": -1}, "must not be negative"),
-    ({"clip": 0.0}, "clip and eps must be positive"), ({"weight_decay": -0.1}, "must not be negative")])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lr": 0.0}, "learning rate of 0.0"),
+        ({"lr": math.nan}, "learning rate of nan"),
+        ({"schedule": "cosine"}, "there are linear and constant"),
+        ({"warmup_steps": -1}, "must not be negative"),
+        ({"clip": 0.0}, "clip and eps must be positive"),
+        ({"weight_decay": -0.1}, "must not be negative"),
+    ],
+)
 def test_an_optimizer_that_cannot_be_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         AdamW(**{"lr": 1e-3, "weight_decay": 0.0, **changes})
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"batch_size": 0}, "batch_size 0"), ({"seq_len": -3}, "seq_len -3"), ({"dtype": "float16"}, "float32, bfloat16")])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"batch_size": 0}, "batch_size 0"), ({"seq_len": -3}, "seq_len -3"), ({"dtype": "float16"}, "float32, bfloat16")],
+)
 def test_a_run_that_cannot_be_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         fine_tuning(**changes)
@@ -273,21 +324,27 @@ def edited(spec: RunSpec, edit) -> str:
     return json.dumps(document)
 
 
-@pytest.mark.parametrize(("edit", "said"), [
-    (lambda d: d["spec"].update(batch_size=17), "it was changed"),
-    (lambda d: d.update(run_id="classify-000000000000"), "names run classify-000000000000"),
-    (lambda d: d["spec"]["optim"].update(kind="spec:sgd"), "no value of kind 'spec:sgd'"),
-    (lambda d: d["spec"]["optim"].update(kind="os:system"), "no value of kind 'os:system'"),
-    (lambda d: d["spec"]["optim"].update(kind="../x"), "is not the kind of a value"),
-    (lambda d: d["spec"]["optim"].update(kind=3), "is not the kind of a value"),
-    (lambda d: d["spec"]["objective"].update(version=99), "version 99 was asked for; this installation has version 1"),
-    (lambda d: d["spec"].update(trainer=99), "trainer 99 was asked for"),
-    (lambda d: d["spec"]["optim"].update(momentum=1), "spec:adamw does not fit"),
-    (lambda d: d["spec"]["optim"].pop("lr"), "spec:adamw does not fit"),
-    (lambda d: d["spec"]["data"].update(task="toy"), "data/examples does not fit"),
-    (lambda d: d.pop("spec"), r"not a run's spec.json \(KeyError"),
-    (lambda d: d.update(spec=d["spec"]["seeds"]), "but its content is that of Seeds"),
-])
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda d: d["spec"].update(batch_size=17), "it was changed"),
+        (lambda d: d.update(run_id="classify-000000000000"), "names run classify-000000000000"),
+        (lambda d: d["spec"]["optim"].update(kind="spec:sgd"), "no value of kind 'spec:sgd'"),
+        (lambda d: d["spec"]["optim"].update(kind="os:system"), "no value of kind 'os:system'"),
+        (lambda d: d["spec"]["optim"].update(kind="../x"), "is not the kind of a value"),
+        (lambda d: d["spec"]["optim"].update(kind=3), "is not the kind of a value"),
+        (
+            lambda d: d["spec"]["objective"].update(version=99),
+            "version 99 was asked for; this installation has version 1",
+        ),
+        (lambda d: d["spec"].update(trainer=99), "trainer 99 was asked for"),
+        (lambda d: d["spec"]["optim"].update(momentum=1), "spec:adamw does not fit"),
+        (lambda d: d["spec"]["optim"].pop("lr"), "spec:adamw does not fit"),
+        (lambda d: d["spec"]["data"].update(task="toy"), "data/examples does not fit"),
+        (lambda d: d.pop("spec"), r"not a run's spec.json \(KeyError"),
+        (lambda d: d.update(spec=d["spec"]["seeds"]), "but its content is that of Seeds"),
+    ],
+)
 def test_a_tampered_spec_is_refused(edit, said):
     with pytest.raises(ValueError, match=said):
         RunSpec.from_json(edited(fine_tuning(), edit))

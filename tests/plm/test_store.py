@@ -182,9 +182,13 @@ time.sleep(600)
 
 def test_a_killed_process_loses_its_claim(store):
     spec = fine_tuning()
-    process = subprocess.Popen([sys.executable, "-c", CLAIM, str(store.root)], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE,
-                               text=True, cwd=Path(plm.__path__[0]).parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLAIM, str(store.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(plm.__path__[0]).parent,
+    )
     with process:
         process.stdin.write(spec.to_json())
         process.stdin.close()

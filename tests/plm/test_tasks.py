@@ -46,9 +46,14 @@ def test_the_columns_of_text_are_found(tmp_path, columns):
     assert (task.num_labels, task.metrics, task.counts) == (2, ("accuracy",), (6, 2))
 
 
-@pytest.mark.parametrize(("labels", "classes"), [
-    ([0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 2]), (["no", "yes", "maybe", "no", "yes", "no"], [1, 2, 0, 1, 2, 1]),
-    ([True, False, True, False, True, True], [1, 0, 1, 0, 1, 1])])
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 2]),
+        (["no", "yes", "maybe", "no", "yes", "no"], [1, 2, 0, 1, 2, 1]),
+        ([True, False, True, False, True, True], [1, 0, 1, 0, 1, 1]),
+    ],
+)
 def test_classes_are_counted(tmp_path, labels, classes):
     task = resolve(folder(tmp_path, relabelled(labels), relabelled(labels[:3])))
     assert task.num_labels == len(set(labels))
@@ -65,8 +70,9 @@ def test_whole_numbers_are_a_regression_where_it_says_so(tmp_path):
     assert (task.num_labels, load(task)[1].labels) == (1, (1.0, 2.0))
 
 
-@pytest.mark.parametrize(("name", "metrics"), [
-    ("cola", ("matthews", "accuracy")), ("sst2", ("accuracy",)), ("mine", ("accuracy",))])
+@pytest.mark.parametrize(
+    ("name", "metrics"), [("cola", ("matthews", "accuracy")), ("sst2", ("accuracy",)), ("mine", ("accuracy",))]
+)
 def test_a_folder_of_a_known_name_takes_its_metric(tmp_path, name, metrics):
     assert resolve(folder(tmp_path, name=name)).metrics == metrics
 
@@ -77,9 +83,18 @@ def test_what_is_written_beside_the_data_comes_first(tmp_path):
 
 def test_a_task_json_names_columns_label_metric_and_files(tmp_path):
     rows = [{"sentence": "not this", "body": f"text {i}", "gold": i % 3} for i in range(6)]
-    path = Path(folder(tmp_path, None, None, columns=["body"], label="gold",
-                       metric=["f1", "accuracy"], kind="classification",
-                       splits={"train": "a.jsonl", "validation": "b.jsonl"}))
+    path = Path(
+        folder(
+            tmp_path,
+            None,
+            None,
+            columns=["body"],
+            label="gold",
+            metric=["f1", "accuracy"],
+            kind="classification",
+            splits={"train": "a.jsonl", "validation": "b.jsonl"},
+        )
+    )
     for name in ("a", "b"):
         write_rows(path / f"{name}.jsonl", rows)
     task = resolve(str(path))
@@ -114,10 +129,15 @@ def test_bad_rows_are_refused(tmp_path, case):
         resolve(folder(tmp_path, rows, rows or SINGLE))
 
 
-@pytest.mark.parametrize(("rows", "said"), [
-    (relabelled([0, 3]), r"\(evaluation\): label 3 in row 1 is out of range"),
-    ([{"sentence": "a"}], "column 'label' is missing"),
-    ([{"text": "a", "label": 1}], "column 'sentence' is missing"), (relabelled(["yes"]), "mixes int, str")])
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (relabelled([0, 3]), r"\(evaluation\): label 3 in row 1 is out of range"),
+        ([{"sentence": "a"}], "column 'label' is missing"),
+        ([{"text": "a", "label": 1}], "column 'sentence' is missing"),
+        (relabelled(["yes"]), "mixes int, str"),
+    ],
+)
 def test_bad_evaluation_rows_are_refused(tmp_path, rows, said):
     with pytest.raises(ValueError, match=said):
         resolve(folder(tmp_path, SINGLE, rows))
@@ -181,10 +201,16 @@ def test_a_task_json_that_is_none_is_refused(tmp_path, text):
         resolve(str(path))
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    ("sst3", r"unknown task 'sst3'. Did you mean 'sst2'"), ("glue/sst3", "Did you mean 'glue/sst2'"),
-    ("./nowhere", "there is no file or folder"), ("/nowhere/at/all", "no train split: it holds no table"),
-    ("nobody/no-such-dataset", "could not be had from the hub")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("sst3", r"unknown task 'sst3'. Did you mean 'sst2'"),
+        ("glue/sst3", "Did you mean 'glue/sst2'"),
+        ("./nowhere", "there is no file or folder"),
+        ("/nowhere/at/all", "no train split: it holds no table"),
+        ("nobody/no-such-dataset", "could not be had from the hub"),
+    ],
+)
 def test_a_task_that_is_not_there(given, said):
     with pytest.raises(ValueError, match=said):
         resolve(given)
@@ -204,10 +230,13 @@ def test_a_missing_or_empty_split_is_named(tmp_path, split):
 
 
 def test_a_task_is_its_rows_whatever_the_format(tmp_path):
-    rows = [{"sentence": f"text, \"quoted\" {i}", "label": i % 2} for i in range(8)]
+    rows = [{"sentence": f'text, "quoted" {i}', "label": i % 2} for i in range(8)]
     table = pa.Table.from_pylist(rows)
-    writers = {"parquet": pa.parquet.write_table, "csv": pa.csv.write_csv,
-               "tsv": lambda t, p: pa.csv.write_csv(t, p, pa.csv.WriteOptions(delimiter="\t"))}
+    writers = {
+        "parquet": pa.parquet.write_table,
+        "csv": pa.csv.write_csv,
+        "tsv": lambda t, p: pa.csv.write_csv(t, p, pa.csv.WriteOptions(delimiter="\t")),
+    }
     found = [resolve(folder(tmp_path, rows, rows))]
     for ending, write in writers.items():
         path = Path(folder(tmp_path, None, None, name=ending))
@@ -217,9 +246,15 @@ def test_a_task_is_its_rows_whatever_the_format(tmp_path):
     assert len({replace(task, name="", path="") for task in found}) == 1
 
 
-@pytest.mark.parametrize("change", [
-    lambda r: r[::-1], lambda r: r[:-1], lambda r: [*r[:-1], {**r[-1], "sentence": "x"}],
-                                    lambda r: [*r[:-1], {**r[-1], "label": 1 - r[-1]["label"]}]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: r[::-1],
+        lambda r: r[:-1],
+        lambda r: [*r[:-1], {**r[-1], "sentence": "x"}],
+        lambda r: [*r[:-1], {**r[-1], "label": 1 - r[-1]["label"]}],
+    ],
+)
 def test_other_rows_are_another_task(tmp_path, change):
     before = resolve(folder(tmp_path))
     assert resolve(folder(tmp_path, change(SINGLE), name="b")).rows != before.rows
@@ -305,10 +340,15 @@ def test_the_generated_tasks_are_there(name):
 # Real data
 
 
-@pytest.mark.parametrize(("name", "metric", "num_labels", "columns", "train", "held_out"), [
-    ("sst2", "accuracy", 2, 1, 67349, 872),
-    ("cola", "matthews", 2, 1, 8551, 1043), ("mnli_small", "accuracy", 3, 2, 7847, 1968),
-    ("stsb", "pearson", 1, 2, 5749, 1500)])
+@pytest.mark.parametrize(
+    ("name", "metric", "num_labels", "columns", "train", "held_out"),
+    [
+        ("sst2", "accuracy", 2, 1, 67349, 872),
+        ("cola", "matthews", 2, 1, 8551, 1043),
+        ("mnli_small", "accuracy", 3, 2, 7847, 1968),
+        ("stsb", "pearson", 1, 2, 5749, 1500),
+    ],
+)
 def test_real_tasks_are_what_they_are(shared, name, metric, num_labels, columns, train, held_out):
     task = resolve(str(shared / "data" / name))
     assert (task.metrics[0], task.num_labels, task.counts) == (metric, num_labels, (train, held_out))

@@ -81,8 +81,12 @@ def test_the_cache_tells_tokenizers_apart(toy_task, tmp_path):
     bert = plm.Bert(**{**SIZES, "vocab_size": 2000}, dropout=0.0)
     keys = set()
     for seed in (0, 1):
-        parent = plm.RunSpec(**{**vars_of(plm.pretrain(bert, "world", duration=plm.steps(1), seq_len=16)),
-                                "data": Corpus(World(seed=seed), None)})
+        parent = plm.RunSpec(
+            **{
+                **vars_of(plm.pretrain(bert, "world", duration=plm.steps(1), seq_len=16)),
+                "data": Corpus(World(seed=seed), None),
+            }
+        )
         cache = Cache()
         loop.open_stream(plm.finetune(toy_task, init=parent.final), Store.at(tmp_path), cache)
         keys |= set(cache.data)
@@ -185,7 +189,14 @@ def test_a_finished_run_is_answered_from_the_store(finetune, tmp_path):
 def test_the_folder_of_a_run(finetune, tmp_path):
     path = train(finetune(), store=tmp_path).path
     assert sorted(p.name for p in path.iterdir() if p.name != "checkpoints") == [
-        "DONE", "attempts", "environment.json", "metrics.jsonl", "predictions.parquet", "result.json", "spec.json"]
+        "DONE",
+        "attempts",
+        "environment.json",
+        "metrics.jsonl",
+        "predictions.parquet",
+        "result.json",
+        "spec.json",
+    ]
     assert plm.RunSpec.from_json((path / "spec.json").read_text()) == finetune()
     assert not list((path / "checkpoints").glob("*"))
 
@@ -290,8 +301,10 @@ def test_the_environment_is_recorded(finetune, tmp_path):
 # Failure
 
 
-@pytest.mark.parametrize(("lr", "duration", "said"), [
-    (1e30, 4, "loss nan, gradient norm nan at step 1 of 4"), (1e38, 1, "evaluation loss nan at step 1 of 1")])
+@pytest.mark.parametrize(
+    ("lr", "duration", "said"),
+    [(1e30, 4, "loss nan, gradient norm nan at step 1 of 4"), (1e38, 1, "evaluation loss nan at step 1 of 1")],
+)
 def test_a_diverged_run_says_where(finetune, tmp_path, lr, duration, said):
     spec = finetune(lr=lr, duration=plm.steps(duration))
     with pytest.raises(Diverged, match=said):
@@ -392,8 +405,15 @@ def test_the_learning_rate_rises_and_falls(schedule, warmup):
 
 
 def test_seeds_of_purposes_differ():
-    seen = {seed_of(0), seed_of(1), seed_of(0, "order"), seed_of(0, "order", 1), seed_of(0, "order", 11),
-            seed_of(0, "order", 1, 1), seed_of(0, "order1")}
+    seen = {
+        seed_of(0),
+        seed_of(1),
+        seed_of(0, "order"),
+        seed_of(0, "order", 1),
+        seed_of(0, "order", 11),
+        seed_of(0, "order", 1, 1),
+        seed_of(0, "order1"),
+    }
     assert len(seen) == 7
     assert all(0 <= s < 2**63 for s in seen)
 

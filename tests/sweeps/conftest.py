@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     folder = tmp_path_factory.mktemp("encoder") / "tiny"
     torch.manual_seed(0)
-    BertModel(BertConfig(vocab_size=len(WORDS) + 5, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                         intermediate_size=64, max_position_embeddings=32)).save_pretrained(folder)
+    BertModel(
+        BertConfig(
+            vocab_size=len(WORDS) + 5,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=32,
+        )
+    ).save_pretrained(folder)
     for name, data in files(word_level(WORDS)).items():
         (folder / name).write_bytes(data)
     return str(folder)
@@ -42,8 +49,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("task") / "toy"
     folder.mkdir()
     for split, count in (("train", 64), ("validation", 40)):
-        rows = [{"sentence": " ".join(WORDS[(7 * i + 11 * j) % len(WORDS)] for j in range(4)),
-                 "label": int((7 * i) % len(WORDS) < len(WORDS) // 2)} for i in range(count)]
+        rows = [
+            {
+                "sentence": " ".join(WORDS[(7 * i + 11 * j) % len(WORDS)] for j in range(4)),
+                "label": int((7 * i) % len(WORDS) < len(WORDS) // 2),
+            }
+            for i in range(count)
+        ]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return str(folder)
 
@@ -61,10 +73,29 @@ def question(encoder: str, toy: str) -> Sweep:
 
 def make_question(encoder: str, toy: str) -> Sweep:
     def run(*, model: str, task: str, lr: float, scheme: str, mask: str, seed: int) -> RunSpec:
-        return finetune(task, init=reinit(model, mask, scheme=scheme, seed=seed), size=24, seed=seed, lr=lr, batch_size=8,
-                               duration=steps(3), dtype="float32")
+        return finetune(
+            task,
+            init=reinit(model, mask, scheme=scheme, seed=seed),
+            size=24,
+            seed=seed,
+            lr=lr,
+            batch_size=8,
+            duration=steps(3),
+            dtype="float32",
+        )
 
-    grid: dict[str, Any] = {"model": models(encoder), "task": tasks(toy), "lr": learning_rates(1e-3), "scheme": schemes("bert"),
-                            "mask": masks("progressive"), "seed": seeds(2)}
-    return Sweep(run, over=grid, baseline=lambda cell: cell | {"mask": unablated(cell["mask"])}, arms=("mask", "scheme"),
-                 curve=CURVE)
+    grid: dict[str, Any] = {
+        "model": models(encoder),
+        "task": tasks(toy),
+        "lr": learning_rates(1e-3),
+        "scheme": schemes("bert"),
+        "mask": masks("progressive"),
+        "seed": seeds(2),
+    }
+    return Sweep(
+        run,
+        over=grid,
+        baseline=lambda cell: cell | {"mask": unablated(cell["mask"])},
+        arms=("mask", "scheme"),
+        curve=CURVE,
+    )

@@ -45,7 +45,7 @@ def test_an_epoch_shows_every_block_once(pretrain, tmp_path):
     stream = open_stream(spec, Store.at(tmp_path), Cache())
     blocks = stream.notes()["train_tokens"] // spec.seq_len
     seen = torch.cat([stream.batch(step)["ids"] for step in range(2 * blocks // 3 + 1)]).tolist()
-    assert sorted(seen[:blocks]) == sorted(seen[blocks:2 * blocks]) == list(range(blocks))
+    assert sorted(seen[:blocks]) == sorted(seen[blocks : 2 * blocks]) == list(range(blocks))
 
 
 def test_evaluation_shows_every_row_once_and_the_longest_first(finetune, tmp_path):
@@ -70,7 +70,9 @@ def test_labels_belong_to_their_rows(finetune, tmp_path):
 
 def test_classes_are_counted_in_the_notes(finetune, tmp_path, toy_regression):
     assert open_stream(finetune(), Store.at(tmp_path), Cache()).notes() == {
-        "examples": 40, "class_counts": {"0": 20, "1": 20}}
+        "examples": 40,
+        "class_counts": {"0": 20, "1": 20},
+    }
     assert open_stream(finetune(toy_regression), Store.at(tmp_path), Cache()).notes() == {"examples": 40}
 
 

@@ -100,10 +100,14 @@ def test_a_file_that_changed_is_refused(toy_corpus, tmp_path):
     assert list(corpus.text("validation"))
 
 
-@pytest.mark.parametrize(("name", "data", "said"), [
-    ("train.txt", b"caf\xe9", "is not UTF-8"),
-    ("train.jsonl", b'{"body": "x"}\n', r"has no column 'text'; there are \['body'\]"),
-    ("train.jsonl", b'{"text": null}\n', "column 'text' is null in row 0")])
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("train.txt", b"caf\xe9", "is not UTF-8"),
+        ("train.jsonl", b'{"body": "x"}\n', r"has no column 'text'; there are \['body'\]"),
+        ("train.jsonl", b'{"text": null}\n', "column 'text' is null in row 0"),
+    ],
+)
 def test_text_that_cannot_be_read_is_refused(tmp_path, name, data, said):
     (tmp_path / "validation.txt").write_text("x")
     (tmp_path / name).write_bytes(data)

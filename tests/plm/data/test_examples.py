@@ -52,8 +52,9 @@ def test_every_arm_sees_the_same_examples(finetune, tiny_bert, mask):
     assert (spec.data.select(range(40)) == plain.data.select(range(40))).all()
 
 
-@given(st.lists(st.booleans(), min_size=2, max_size=60).filter(lambda v: 0 < sum(v) < len(v)),
-       st.integers(0, 9), st.data())
+@given(
+    st.lists(st.booleans(), min_size=2, max_size=60).filter(lambda v: 0 < sum(v) < len(v)), st.integers(0, 9), st.data()
+)
 def test_every_stratified_prefix_keeps_the_shares(labels, seed, data):
     size = data.draw(st.integers(1, len(labels)))
     task = replace(TASK, counts=(len(labels), 1))

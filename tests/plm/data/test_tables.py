@@ -7,9 +7,14 @@ import pytest
 from plm.data.tables import EXTENSIONS, column, read, splits
 
 
-@pytest.mark.parametrize(("name", "data"), [
-    ("a.csv", b'text,n\n"one, two",1\n"two\nlines",2\n'), ("a.tsv", b'text\tn\none, two\t1\n"two\nlines"\t2\n'),
-    ("a.jsonl", b'{"text": "one, two", "n": 1}\n{"text": "two\\nlines", "n": 2}\n')])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", b'text,n\n"one, two",1\n"two\nlines",2\n'),
+        ("a.tsv", b'text\tn\none, two\t1\n"two\nlines"\t2\n'),
+        ("a.jsonl", b'{"text": "one, two", "n": 1}\n{"text": "two\\nlines", "n": 2}\n'),
+    ],
+)
 def test_formats_read_alike(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     table = read(tmp_path / name)
@@ -22,9 +27,18 @@ def test_words_that_look_like_nothing_stay_words(tmp_path):
     assert column(read(tmp_path / "a.csv"), "text", "") == ["null", "NA", "", "word"]
 
 
-@pytest.mark.parametrize(("name", "data"), [
-    ("a.parquet", b"PAR1"), ("a.parquet", b""), ("a.jsonl", b"{"), ("a.jsonl", b""),
-    ("a.json", b"[1, 2]"), ("a.csv", b""), ("a.csv", b"a,b\n1\n")])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.parquet", b"PAR1"),
+        ("a.parquet", b""),
+        ("a.jsonl", b"{"),
+        ("a.jsonl", b""),
+        ("a.json", b"[1, 2]"),
+        ("a.csv", b""),
+        ("a.csv", b"a,b\n1\n"),
+    ],
+)
 def test_what_is_no_table_is_refused(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=f"{name} cannot be read: "):
@@ -38,9 +52,15 @@ def test_unknown_endings_are_refused(tmp_path):
     assert ".csv" in EXTENSIONS
 
 
-@pytest.mark.parametrize(("names", "taken"), [
-    (("train", "validation", "test"), "validation"), (("train", "dev", "test"), "dev"), (("train", "test"), "test"),
-    (("train", "validation_matched", "validation_mismatched"), "validation_matched")])
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (("train", "validation", "test"), "validation"),
+        (("train", "dev", "test"), "dev"),
+        (("train", "test"), "test"),
+        (("train", "validation_matched", "validation_mismatched"), "validation_matched"),
+    ],
+)
 def test_the_evaluation_split_is_chosen_by_name(tmp_path, names, taken):
     for name in names:
         (tmp_path / f"{name}.csv").write_text(f"text\n{name}\n")

@@ -31,7 +31,7 @@ def test_texts_are_cut_and_the_tokenizer_is_left_as_it_was(words):
 
 
 def test_the_longer_text_of_a_pair_is_cut_first(words):
-    (ids, segments), = encode(words, [("w00 w01 w02 w03", "w04")], seq_len=6)
+    ((ids, segments),) = encode(words, [("w00 w01 w02 w03", "w04")], seq_len=6)
     assert ids == [2, 5, 6, 3, 9, 3]
     assert segments == [0, 0, 0, 0, 1, 1]
 

@@ -17,8 +17,20 @@ from plm.spec import AdamW
 from sweeps.engine import launch
 from sweeps.engine.sweep import Sweep
 
-FLAGS = {"--help", "--store", "--tracking-uri", "--address", "--cpus", "--gpus", "--max-concurrent", "--keep-weights", "--dry-run",
-         "--smoke", "--local", "--table"}
+FLAGS = {
+    "--help",
+    "--store",
+    "--tracking-uri",
+    "--address",
+    "--cpus",
+    "--gpus",
+    "--max-concurrent",
+    "--keep-weights",
+    "--dry-run",
+    "--smoke",
+    "--local",
+    "--table",
+}
 
 
 def call(question: Sweep, store: Store, *words: str) -> int:
@@ -30,13 +42,23 @@ def test_the_flags_are_these(question: Sweep) -> None:
     assert options == FLAGS, "a flag is a promise to every sweep's users: change DESIGN's contract first"
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["sizes=3"], "unknown axis 'sizes'"), (["3"], "not of the form axis=values"), (["seed=0", "seed=1"], "given twice"),
-    (["mask=0111"], "write 2 characters"), (["task=nowhere"], "unknown task 'nowhere'"), (["task=./nowhere"], "no file or folder"),
-    (["model=./nowhere"], "no folder"), (["--gpus", "1", "--local"], "this machine has"), (["--cpus", "4096", "--local"], "4096 CPUs"),
-])
-def test_a_wrong_command_ends_with_2_and_leaves_nothing(question: Sweep, store: Store, capsys: pytest.CaptureFixture[str],
-                                                        words: list[str], message: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sizes=3"], "unknown axis 'sizes'"),
+        (["3"], "not of the form axis=values"),
+        (["seed=0", "seed=1"], "given twice"),
+        (["mask=0111"], "write 2 characters"),
+        (["task=nowhere"], "unknown task 'nowhere'"),
+        (["task=./nowhere"], "no file or folder"),
+        (["model=./nowhere"], "no folder"),
+        (["--gpus", "1", "--local"], "this machine has"),
+        (["--cpus", "4096", "--local"], "4096 CPUs"),
+    ],
+)
+def test_a_wrong_command_ends_with_2_and_leaves_nothing(
+    question: Sweep, store: Store, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
     assert call(question, store, *words) == 2
     assert message in capsys.readouterr().err
     assert not store.root.exists()
@@ -54,7 +76,9 @@ def test_an_unknown_flag_ends_with_2(question: Sweep) -> None:
     assert ended.value.code == 2
 
 
-def test_a_local_run_answers_and_the_second_call_runs_nothing(question: Sweep, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_local_run_answers_and_the_second_call_runs_nothing(
+    question: Sweep, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call(question, store, "--local") == 0
     first = capsys.readouterr().out
     assert "6 to run" in first
@@ -66,7 +90,9 @@ def test_a_local_run_answers_and_the_second_call_runs_nothing(question: Sweep, s
     assert len(attempts) == 6
 
 
-def test_a_failing_run_is_kept_and_the_rest_goes_on(question: Sweep, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_run_is_kept_and_the_rest_goes_on(
+    question: Sweep, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run(**values: object) -> RunSpec:
         spec = question.run(**values)
         assert spec is not None
@@ -83,8 +109,9 @@ def test_a_failing_run_is_kept_and_the_rest_goes_on(question: Sweep, store: Stor
     assert len(list(store.root.glob("runs/*/attempts/*"))) == before + 2  # only what failed was tried again
 
 
-def test_the_dry_run_counts_and_estimates(question: Sweep, store: Store, capsys: pytest.CaptureFixture[str],
-                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dry_run_counts_and_estimates(
+    question: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sweeps.engine.cost.probe", lambda specs, resources, concurrency: [(2.0, 1.0)] * len(specs))
     assert call(question, store, "--dry-run", "--local") == 0
     said = capsys.readouterr().out
@@ -98,25 +125,44 @@ def test_the_dry_run_counts_and_estimates(question: Sweep, store: Store, capsys:
 def test_help_and_a_wrong_word_answer_within_a_second(words: list[str]) -> None:
     def seconds() -> float:
         began = time.monotonic()
-        subprocess.run([sys.executable, "-m", "sweeps.reinit_grid", *words], capture_output=True, timeout=30, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "sweeps.reinit_grid", *words], capture_output=True, timeout=30, check=False
+        )
         return time.monotonic() - began
 
     assert min(seconds() for _ in range(3)) < 1.0
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = ("import sys; sys.argv = ['x', '--help']\ntry:\n import runpy; runpy.run_module('sweeps.reinit_grid', run_name='__main__')\n"
-            "except SystemExit: pass\nprint(sorted({'torch', 'ray', 'mlflow', 'transformers', 'pyarrow'} & set(sys.modules)))")
+    code = (
+        "import sys; sys.argv = ['x', '--help']\ntry:\n import runpy; runpy.run_module('sweeps.reinit_grid', run_name='__main__')\n"
+        "except SystemExit: pass\nprint(sorted({'torch', 'ray', 'mlflow', 'transformers', 'pyarrow'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_local_sweep_is_resumable(encoder: str, toy: str, tmp_path: Path, number: int, status: int) -> None:
-    words = [f"model={encoder}", f"task={toy}", "size=24", "mask=none", "seed=0:40", "duration=steps:20", "--local", "--store",
-             str(tmp_path / "s")]
-    process = subprocess.Popen([sys.executable, "-m", "sweeps.reinit_grid", *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               env={**os.environ, "OMP_WAIT_POLICY": "passive"})
+def test_an_interrupted_local_sweep_is_resumable(
+    encoder: str, toy: str, tmp_path: Path, number: int, status: int
+) -> None:
+    words = [
+        f"model={encoder}",
+        f"task={toy}",
+        "size=24",
+        "mask=none",
+        "seed=0:40",
+        "duration=steps:20",
+        "--local",
+        "--store",
+        str(tmp_path / "s"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeps.reinit_grid", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+    )
     while not list((tmp_path / "s").glob("runs/*/DONE")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(number)
@@ -126,4 +172,9 @@ def test_an_interrupted_local_sweep_is_resumable(encoder: str, toy: str, tmp_pat
     done = len(list((tmp_path / "s").glob("runs/*/DONE")))
     assert 1 <= done < 40
     words[words.index("seed=0:40")] = f"seed=0:{done}"
-    assert subprocess.run([sys.executable, "-m", "sweeps.reinit_grid", *words], capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-m", "sweeps.reinit_grid", *words], capture_output=True, check=False
+        ).returncode
+        == 0
+    )

@@ -18,8 +18,15 @@ from sweeps.reinit_grid import sweep as reinit_grid
 
 def family(question: Sweep) -> Sweep:
     """The same question asked of a parent of ours that is still to be trained."""
-    bert = Bert(vocab_size=len(World().vocabulary()) + 5, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                intermediate_size=16, max_position_embeddings=32, dropout=0.0)
+    bert = Bert(
+        vocab_size=len(World().vocabulary()) + 5,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=32,
+        dropout=0.0,
+    )
     parent = pretrain(bert, "world", duration=steps(2), seq_len=16, dtype="float32")
 
     def run(*, seed: int) -> RunSpec:
@@ -96,7 +103,9 @@ def test_text_the_model_cannot_read_is_refused(encoder: str, tmp_path: Path, que
         plan(question, store, {"task": str(folder)})
 
 
-def test_two_things_of_one_name_are_refused(encoder: str, toy: str, tmp_path: Path, question: Sweep, store: Store) -> None:
+def test_two_things_of_one_name_are_refused(
+    encoder: str, toy: str, tmp_path: Path, question: Sweep, store: Store
+) -> None:
     other = tmp_path / Path(toy).name
     other.mkdir()
     for split in ("train", "validation"):

@@ -21,8 +21,18 @@ SECONDS = 180
 
 
 def command(encoder: str, toy: str, store: Path, *words: str) -> list[str]:
-    return [sys.executable, "-m", "sweeps.reinit_grid", f"model={encoder}", f"task={toy}", "size=24", "lr=0.001", "--store",
-            str(store), *words]
+    return [
+        sys.executable,
+        "-m",
+        "sweeps.reinit_grid",
+        f"model={encoder}",
+        f"task={toy}",
+        "size=24",
+        "lr=0.001",
+        "--store",
+        str(store),
+        *words,
+    ]
 
 
 def call(words: list[str]) -> subprocess.CompletedProcess[str]:
@@ -36,8 +46,10 @@ def rows(store: Path) -> list[dict[str, object]]:
 
 def finished_attempts(store: Path) -> list[int]:
     """For each run, how many of its executions ended as done."""
-    return [sum(json.loads(a.read_text())["outcome"] == "done" for a in run.glob("attempts/*.json"))
-            for run in sorted((store / "runs").iterdir())]
+    return [
+        sum(json.loads(a.read_text())["outcome"] == "done" for a in run.glob("attempts/*.json"))
+        for run in sorted((store / "runs").iterdir())
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +70,9 @@ def test_actors_are_reused(undisturbed: Path) -> None:
     assert len(holders) <= max(2, os.cpu_count() or 1)
 
 
-def test_the_second_call_executes_nothing_and_a_wider_one_only_what_is_new(encoder: str, toy: str, undisturbed: Path) -> None:
+def test_the_second_call_executes_nothing_and_a_wider_one_only_what_is_new(
+    encoder: str, toy: str, undisturbed: Path
+) -> None:
     again = call(command(encoder, toy, undisturbed, *LONG))
     assert "12 finished before, 0 to run" in again.stdout, again.stdout + again.stderr
     wider = call(command(encoder, toy, undisturbed, LONG[0], "seed=0:5"))
@@ -79,7 +93,11 @@ def test_a_killed_driver_loses_nothing(encoder: str, toy: str, undisturbed: Path
         driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         began = time.monotonic()
         before = len(list(tmp_path.glob("runs/*/DONE")))
-        while len(list(tmp_path.glob("runs/*/DONE"))) < before + 2 and driver.poll() is None and time.monotonic() - began < 60:
+        while (
+            len(list(tmp_path.glob("runs/*/DONE"))) < before + 2
+            and driver.poll() is None
+            and time.monotonic() - began < 60
+        ):
             time.sleep(0.05)
         time.sleep(moments.random())
         driver.send_signal(signal.SIGKILL)
@@ -88,7 +106,9 @@ def test_a_killed_driver_loses_nothing(encoder: str, toy: str, undisturbed: Path
     assert last.returncode == 0, last.stdout + last.stderr
     assert finished_attempts(tmp_path) == [1] * 12
     expected = {row["run_id"]: row for row in rows(undisturbed)}
-    assert {row["run_id"]: row for row in rows(tmp_path)} == {row["run_id"]: expected[row["run_id"]] for row in rows(tmp_path)}
+    assert {row["run_id"]: row for row in rows(tmp_path)} == {
+        row["run_id"]: expected[row["run_id"]] for row in rows(tmp_path)
+    }
 
 
 def test_more_than_a_node_has_is_refused(encoder: str, toy: str, tmp_path: Path) -> None:

@@ -105,7 +105,14 @@ def test_the_figure_has_a_line_its_seeds_and_the_guess(finished: Plan, store: St
     line = next(artist for artist in ax.lines if artist.get_label() == "lr 0.001")
     assert list(line.get_xdata()) == [0, 1, 2]
     assert list(line.get_ydata()) == pytest.approx([a.estimate.mean for a in reversed(arms) if a.estimate])
-    assert sum(len(points.get_offsets()) for points in ax.collections if hasattr(points, "get_sizes") and len(points.get_sizes())) >= 6
+    assert (
+        sum(
+            len(points.get_offsets())
+            for points in ax.collections
+            if hasattr(points, "get_sizes") and len(points.get_sizes())
+        )
+        >= 6
+    )
     assert "commonest label" in ax.get_legend_handles_labels()[1]
 
 

@@ -1,4 +1,5 @@
 """The statistics of a table against their definitions, scipy, statsmodels and simulation."""
+
 import math
 from collections.abc import Callable
 from typing import Any
@@ -61,11 +62,15 @@ def classified(n_seeds: int, n: int, right: float, seed: int = 0) -> tuple[list[
 
 
 def two_factor(
-    rng: np.random.Generator, n_seeds: int, n: int, spreads: tuple[float, float, float],
+    rng: np.random.Generator,
+    n_seeds: int,
+    n: int,
+    spreads: tuple[float, float, float],
 ) -> list[Array]:
     """Values of mean 0 that vary by seed, by example and by their pair, with these standard deviations."""
-    of_seed, of_example, of_pair = (s * rng.standard_normal(size) for s, size in
-                                    zip(spreads, [(n_seeds, 1), (1, n), (n_seeds, n)], strict=True))
+    of_seed, of_example, of_pair = (
+        s * rng.standard_normal(size) for s, size in zip(spreads, [(n_seeds, 1), (1, n), (n_seeds, n)], strict=True)
+    )
     return list(of_seed + of_example + of_pair)
 
 
@@ -85,6 +90,7 @@ def covered(interval: Interval | None) -> bool:
 
 
 # over seeds
+
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=8), st.sampled_from([0.5, 0.9, 0.95]))
@@ -110,6 +116,7 @@ def test_seeds_interval_is_blank_without_variance(values: list[float]) -> None:
 
 # over examples, over both
 
+
 def test_examples_interval_agrees_with_scipy_bootstrap() -> None:
     predictions, labels = classified(3, 200, 0.7)
     right = np.mean([p == labels for p in predictions], axis=0)
@@ -123,8 +130,14 @@ def test_examples_interval_of_pearson_agrees_with_scipy_bootstrap() -> None:
     labels = rng.standard_normal(80)
     answers = labels + rng.standard_normal(80)
     expected = scipy_stats.bootstrap(
-        (answers, labels), lambda x, y: scipy_stats.pearsonr(x, y).statistic, paired=True, vectorized=False,
-        n_resamples=3000, method="percentile", rng=1)
+        (answers, labels),
+        lambda x, y: scipy_stats.pearsonr(x, y).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=3000,
+        method="percentile",
+        rng=1,
+    )
     got = examples_interval([answers], labels, pearson, resamples=10_000)
     assert ends(got) == pytest.approx(tuple(expected.confidence_interval), abs=0.02)
 
@@ -160,8 +173,10 @@ def test_multi_bootstrap_covers_where_examples_alone_do_not() -> None:
 
 def test_multi_bootstrap_is_too_narrow_at_five_seeds_as_its_docstring_says() -> None:
     rng, labels = np.random.default_rng(0), np.zeros(20)
-    hits = [covered(multi_interval(two_factor(rng, 5, 20, (1, 0.01, 0.01)), labels, value, resamples=300))
-            for _ in range(600)]
+    hits = [
+        covered(multi_interval(two_factor(rng, 5, 20, (1, 0.01, 0.01)), labels, value, resamples=300))
+        for _ in range(600)
+    ]
     assert 0.78 < np.mean(hits) < 0.88
 
 
@@ -218,8 +233,7 @@ def test_estimate_equals_the_single_functions() -> None:
     assert got.over_both == multi_interval(predictions, labels, matthews, **plan)
 
 
-@pytest.mark.parametrize(("answer", "score", "expected"),
-                         [("right", accuracy, 1.0), ("constant", matthews, 0.0)])
+@pytest.mark.parametrize(("answer", "score", "expected"), [("right", accuracy, 1.0), ("constant", matthews, 0.0)])
 def test_no_variance_is_blank_not_nan(answer: str, score: stats.Score, expected: float) -> None:
     labels = np.array([0, 1] * 20)
     predictions = [labels if answer == "right" else np.ones(40)] * 5
@@ -240,6 +254,7 @@ def test_one_example_has_no_interval_over_examples() -> None:
 
 
 # paired differences
+
 
 def test_paired_difference_is_the_paired_t_test() -> None:
     baseline, labels = classified(5, 300, 0.85)
@@ -300,6 +315,7 @@ def test_equal_differences_at_every_seed_have_no_p_but_vary_over_examples() -> N
 
 # corrected p values, detectable differences
 
+
 @settings(deadline=None, max_examples=50)  # statsmodels takes 40 ms a call
 @given(st.lists(st.none() | st.floats(0, 1), max_size=12))
 def test_holm_is_statsmodels_holm_and_passes_none(p_values: list[float | None]) -> None:
@@ -314,8 +330,9 @@ def test_holm_counts_only_comparisons() -> None:
     assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
 
 
-@pytest.mark.parametrize(("n_seeds", "level", "power"),
-                         [(2, 0.95, 0.8), (3, 0.9, 0.5), (5, 0.95, 0.8), (5, 0.99, 0.9), (30, 0.95, 0.8)])
+@pytest.mark.parametrize(
+    ("n_seeds", "level", "power"), [(2, 0.95, 0.8), (3, 0.9, 0.5), (5, 0.95, 0.8), (5, 0.99, 0.9), (30, 0.95, 0.8)]
+)
 def test_smallest_detectable_is_statsmodels_power(n_seeds: int, level: float, power: float) -> None:
     found = smallest_detectable(n_seeds, 0.02, level=level, power=power)
     # scipy's lower tail, on which statsmodels leans, is NaN for many parameters; it is far below 1e-4 here.
@@ -334,7 +351,10 @@ def test_smallest_detectable_is_found_as_often_as_it_says(n_seeds: int, level: f
 @settings(deadline=None)
 @given(st.integers(2, 200), st.floats(1e-4, 10), st.floats(0.5, 0.999), st.floats(0.55, 0.999))
 def test_smallest_detectable_exists_and_shrinks_with_seeds(
-    n_seeds: int, spread: float, level: float, power: float,
+    n_seeds: int,
+    spread: float,
+    level: float,
+    power: float,
 ) -> None:
     found = smallest_detectable(n_seeds, spread, level=level, power=power)
     assert math.isfinite(found)
@@ -353,8 +373,10 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: estimate([ONES, ONES[:3]], ONES, accuracy), r"lengths \[4, 3\] given for 4 labels.*Align"),
     (lambda: estimate([ONES], ONES, accuracy, resamples=1), r"1 resamples given.*at least 2.*Use 1000"),
     (lambda: examples_interval([ONES], ONES, lambda p, y, w: w), r"returned shape \(.*, 4\).*one number a"),
-    (lambda: examples_interval([ONES], ONES, lambda p, y, w: w[:, 0] * math.nan),
-     r"not finite in 1000 of 1000 rows.*Return the declared value"),
+    (
+        lambda: examples_interval([ONES], ONES, lambda p, y, w: w[:, 0] * math.nan),
+        r"not finite in 1000 of 1000 rows.*Return the declared value",
+    ),
     (lambda: paired_difference([ONES], [ONES, ONES], ONES, accuracy), r"arm has 1 seeds.*baseline 2.*Keep"),
     (lambda: holm([0.2, 1.5, math.nan]), r"\[1\.5, nan\] given as p values.*\[0, 1\].*Pass None"),
     (lambda: smallest_detectable(1, 0.1), r"1 seeds planned.*from 2 seeds on.*Plan more"),

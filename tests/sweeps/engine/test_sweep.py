@@ -39,11 +39,18 @@ def test_a_pinned_grid_is_left_out_when_other_values_are_asked_for(question: Swe
     assert {p["scheme"] for p in points(union, {"seed": "0"})} == {"bert", "matched"}
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"sizes": "3"}, "unknown axis 'sizes'"), ({"mask": "progresive"}, "Did you mean 'progressive'"),
-    ({"mask": "000"}, "write 2 characters 0 or 1"), ({"seed": "4:4"}, "half-open range"), ({"seed": "-1"}, "not a seed"),
-    ({"lr": "0"}, "positive learning rate"), ({"scheme": "berd"}, "Did you mean 'bert'"),
-])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sizes": "3"}, "unknown axis 'sizes'"),
+        ({"mask": "progresive"}, "Did you mean 'progressive'"),
+        ({"mask": "000"}, "write 2 characters 0 or 1"),
+        ({"seed": "4:4"}, "half-open range"),
+        ({"seed": "-1"}, "not a seed"),
+        ({"lr": "0"}, "positive learning rate"),
+        ({"scheme": "berd"}, "Did you mean 'bert'"),
+    ],
+)
 def test_wrong_values_are_named(question: Sweep, given: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         points(question, given)

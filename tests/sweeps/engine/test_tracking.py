@@ -32,14 +32,22 @@ from plm.objectives.mlm import MaskedLM
 from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds
 from plm.store import Store
 from plm.tasks import Task
-from sweeps.engine.mlflow_view import PushReport, redact
+from sweeps.engine.mlflow_view import PushReport
+from sweeps.engine.shown import redact
 from sweeps.engine.tracking import Pusher, main, push
 
 pytestmark = [pytest.mark.xdist_group("mlflow"), pytest.mark.filterwarnings("ignore:The ``noload`` loader")]  # MLflow's
 
 LINES = 6
-BERT = Bert(vocab_size=300, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-            max_position_embeddings=32, dropout=0.0)
+BERT = Bert(
+    vocab_size=300,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=32,
+    dropout=0.0,
+)
 TASK = Task(rows="cd" * 32, num_labels=2, metrics=("accuracy",), counts=(100, 50), name="sst2", path="/home/me/sst2")
 
 
@@ -51,14 +59,32 @@ def pretraining() -> RunSpec:
     vocabulary = External(files=(("tokenizer.json", "ab" * 32),), path="/home/me/tokenizer", name="a-tokenizer")
     paths = (("/home/me/a.txt",), ("/home/me/b.txt",))
     text = Files(train=("12" * 32,), validation=("34" * 32,), paths=paths, name="text")
-    return RunSpec(objective=MaskedLM(), init=Scratch(BERT), data=Corpus(text, vocabulary), optim=AdamW(1e-4, 0.01),
-                   duration=steps(100), batch_size=8, seq_len=32, dtype="float32", seeds=Seeds(0, 0, 0))
+    return RunSpec(
+        objective=MaskedLM(),
+        init=Scratch(BERT),
+        data=Corpus(text, vocabulary),
+        optim=AdamW(1e-4, 0.01),
+        duration=steps(100),
+        batch_size=8,
+        seq_len=32,
+        dtype="float32",
+        seeds=Seeds(0, 0, 0),
+    )
 
 
 def finetuning(size: int, seed: int) -> RunSpec:
     init = Reinit(Checkpoint(pretraining(), 100), (1,), scheme="bert", seed=seed, bias="keep", layer_norm="reset")
-    return RunSpec(objective=Classify(2), init=init, data=Examples(TASK, size, seed), optim=AdamW(5e-5, 0.0),
-                   duration=epochs(3), batch_size=8, seq_len=32, dtype="float32", seeds=Seeds(seed, seed, seed))
+    return RunSpec(
+        objective=Classify(2),
+        init=init,
+        data=Examples(TASK, size, seed),
+        optim=AdamW(5e-5, 0.0),
+        duration=epochs(3),
+        batch_size=8,
+        seq_len=32,
+        dtype="float32",
+        seeds=Seeds(seed, seed, seed),
+    )
 
 
 def lines(count: int, began: float) -> bytes:
@@ -99,8 +125,10 @@ def fail(store: Store, spec: RunSpec) -> None:
 
 
 def ask(store: Store, sweep: str, cells: dict[tuple[int, int], RunSpec]) -> None:
-    points = [{"run_id": spec.run_id, "point": {"task": "sst2", "size": str(size), "seed": str(seed)}}
-              for (size, seed), spec in cells.items()]
+    points = [
+        {"run_id": spec.run_id, "point": {"task": "sst2", "size": str(size), "seed": str(seed)}}
+        for (size, seed), spec in cells.items()
+    ]
     document = {"name": sweep, "metric": "val/score", "axes": ["task", "size", "seed"], "cells": points}
     store.put(f"sweeps/{sweep}/sweep.json", json.dumps(document).encode())
 
@@ -158,8 +186,15 @@ def shown(uri: str, sweep: str = "question") -> dict[str, dict[str, Any]]:
         assert name not in found, f"{name} is shown twice"
         assert run.data.tags.get("mlflow.parentRunId", parents[0]) == parents[0]
         data = [(d.dataset.name, d.dataset.digest, d.dataset.source_type) for d in run.inputs.dataset_inputs]
-        found[name] = {"status": run.info.status, "name": run.info.run_name, "params": run.data.params, "tags": tags,
-                       "history": history, "data": data, "times": (run.info.start_time, run.info.end_time)}
+        found[name] = {
+            "status": run.info.status,
+            "name": run.info.run_name,
+            "params": run.data.params,
+            "tags": tags,
+            "history": history,
+            "data": data,
+            "times": (run.info.start_time, run.info.end_time),
+        }
     return found
 
 
@@ -198,9 +233,22 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
-                   "--workers", "1", "--backend-store-uri", f"sqlite:///{self.root}/mlflow.db",
-                   "--artifacts-destination", f"{self.root}/files"]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+            "--backend-store-uri",
+            f"sqlite:///{self.root}/mlflow.db",
+            "--artifacts-destination",
+            f"{self.root}/files",
+        ]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         until(lambda: self.answers(), 90)
@@ -332,7 +380,12 @@ def test_more_than_one_request_holds_arrives_whole(store: Store) -> None:
     push(store, None)
     history = shown(database(store))[spec.run_id]["history"]
     assert {key: len(values) for key, values in history.items()} == {
-        "train/tokens": 700, "train/loss": 700, "train/lr": 700, "val/loss": 233, "val/score": 233}
+        "train/tokens": 700,
+        "train/loss": 700,
+        "train/lr": 700,
+        "val/loss": 233,
+        "val/score": 233,
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -415,8 +468,13 @@ def test_a_killed_pusher_leaves_nothing_missing(tmp_path: Path, migrated: Path) 
     command = [sys.executable, "-m", "sweeps.engine.tracking", "--store", str(store.root)]
     for runs in (3, 12, 24):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda runs=runs: len(client(database(store)).search_runs(["1"])) > runs  # type: ignore[misc]
-              if client(database(store)).get_experiment_by_name("question") else False)
+        until(
+            lambda runs=runs: (
+                len(client(database(store)).search_runs(["1"])) > runs  # type: ignore[misc]
+                if client(database(store)).get_experiment_by_name("question")
+                else False
+            )
+        )
         process.kill()
         process.wait()
     push(store, None)
@@ -469,8 +527,10 @@ def test_a_server_that_accepts_and_never_answers_costs_no_more(store: Store) -> 
 
 
 def test_the_pusher_ends_with_a_killed_engine_and_pushes_what_is_there(store: Store) -> None:
-    engine = ("import sys, time; from sweeps.engine.tracking import Pusher\n"
-              "print(Pusher(sys.argv[1], None, 'question')._process.pid, flush=True); time.sleep(60)")
+    engine = (
+        "import sys, time; from sweeps.engine.tracking import Pusher\n"
+        "print(Pusher(sys.argv[1], None, 'question')._process.pid, flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen([sys.executable, "-c", engine, str(store.root)], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     pid = int(process.stdout.readline())
@@ -482,8 +542,9 @@ def test_the_pusher_ends_with_a_killed_engine_and_pushes_what_is_there(store: St
 
 
 @pytest.mark.slow
-def test_a_server_stopped_in_mid_sweep_and_started_later(store: Store, server: Server,
-                                                         capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_stopped_in_mid_sweep_and_started_later(
+    store: Store, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells = {(size, 0): finetuning(size, 0) for size in range(50, 60)}
     ask(store, "question", cells)
     pusher = Pusher(store, server.uri, "question")
@@ -514,7 +575,8 @@ def test_a_server_stopped_in_mid_sweep_and_started_later(store: Store, server: S
     assert all(len(run["history"]["train/loss"]) == LINES for name, run in view.items() if name != "sweep")
     figures = client(server.uri).list_artifacts(
         next(r for r in client(server.uri).search_runs(["1"]) if r.data.tags["role"] == "sweep").info.run_id,
-        "figures/bert-sst2")
+        "figures/bert-sst2",
+    )
     assert [f.path for f in figures] == ["figures/bert-sst2/curve.png"]
 
 
@@ -527,13 +589,20 @@ def test_the_command_says_what_it_did(store: Store, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.startswith("5 runs shown, 5 of them sent")
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--store", "nowhere"], "there is none"),
-    (["--store", "runs", "--sweep", "../x"], "no sweep ../x; it has: question"),
-    (["--store", "runs", "--tracking-uri", "http://me:hunter2@127.0.0.1:9"], r"http://***@127.0.0.1:9 does not answer"),
-])
-def test_a_wrong_command_exits_2_with_one_line(store: Store, capsys: pytest.CaptureFixture[str], arguments: list[str],
-                                               message: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--store", "nowhere"], "there is none"),
+        (["--store", "runs", "--sweep", "../x"], "no sweep ../x; it has: question"),
+        (
+            ["--store", "runs", "--tracking-uri", "http://me:hunter2@127.0.0.1:9"],
+            r"http://***@127.0.0.1:9 does not answer",
+        ),
+    ],
+)
+def test_a_wrong_command_exits_2_with_one_line(
+    store: Store, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -552,16 +621,21 @@ def test_what_is_no_tracking_server_is_told_in_one_line(store: Store, capsys: py
 
 
 def test_help_answers_without_mlflow() -> None:
-    code = ("import sys; from sweeps.engine.tracking import main\n"
-            "try: main(['--help'])\nfinally: assert 'mlflow' not in sys.modules")
+    code = (
+        "import sys; from sweeps.engine.tracking import main\n"
+        "try: main(['--help'])\nfinally: assert 'mlflow' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize(("text", "clean"), [
-    ("http://me:secret@host/x", "http://***@host/x"),
-    ("postgresql+psycopg2://me:se/cret@host:5432/db", "postgresql+psycopg2://***@host:5432/db"),
-    ("http://me:p@ss@host", "http://***@host"),
-    ("see https://host/x and mail a@b.c", "see https://host/x and mail a@b.c"),
-])
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("http://me:secret@host/x", "http://***@host/x"),
+        ("postgresql+psycopg2://me:se/cret@host:5432/db", "postgresql+psycopg2://***@host:5432/db"),
+        ("http://me:p@ss@host", "http://***@host"),
+        ("see https://host/x and mail a@b.c", "see https://host/x and mail a@b.c"),
+    ],
+)
 def test_redact(text: str, clean: str) -> None:
     assert redact(text) == clean
