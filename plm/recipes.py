@@ -201,7 +201,7 @@ def world_bert() -> RunSpec:
     return pretrain(
         bert,
         "world",
-        duration=steps(5000),
+        duration=steps(4000),
         lr=1e-3,
         warmup_steps=200,
         mask_rate=0.3,

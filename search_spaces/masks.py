@@ -17,9 +17,9 @@ def progressive(num_layers: int) -> tuple[str, ...]:
     return tuple("0" * kept + "1" * (num_layers - kept) for kept in range(num_layers, -1, -1))
 
 
-def preserved(mask: str) -> int:
+def preserved(mask: str) -> float:
     """Layers that keep their pretrained weights."""
-    return mask.count("0")
+    return float(mask.count("0"))
 
 
 def unablated(mask: str) -> str:

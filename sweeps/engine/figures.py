@@ -94,52 +94,59 @@ def _legend(axes: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
 
 
 def _subplot(ax: Axes, curve: Curve, arms: Sequence[Arm]) -> None:
-    for i, line in enumerate(_values(arms, curve.line)):
-        for j, control in enumerate(_values(arms, curve.control)):
-            chosen = sorted(
-                (a for a in arms if a.estimate and a.point[curve.line] == line and _value(a, curve.control) == control),
-                key=lambda a: curve.position(a.point[curve.axis]),
-            )
+    apart = (curve.axis, curve.control, curve.beside, "model", "task")
+    own = [axis for axis in arms[0].point if axis not in apart and (axis == curve.line or len(_values(arms, axis)) > 1)]
+    controls = _values(arms, curve.control)
+    width = max(curve.position(a.point[curve.axis]) for a in arms) - min(
+        curve.position(a.point[curve.axis]) for a in arms
+    )
+    for i, line in enumerate(dict.fromkeys(tuple(a.point[axis] for axis in own) for a in arms)):
+        name = ", ".join(f"{axis} {value}" for axis, value in zip(own, line, strict=True))
+        for j, control in enumerate(controls):
+            chosen = [
+                (curve.position(arm.point[curve.axis]) + 0.015 * j * width, arm)
+                for arm in arms
+                if arm.estimate
+                and tuple(arm.point[axis] for axis in own) == line
+                and _value(arm, curve.control) == control
+            ]
             if chosen:
-                name = f"{curve.line} {line:,}" if isinstance(line, int) else f"{curve.line} {line}"
-                _line(ax, curve, chosen, name if j == 0 else f"{name}, {curve.control} {control}", i, j)
-    guesses = {a.guess for a in arms if a.guess is not None}
-    for guess in guesses:
+                chosen.sort(key=lambda placed: placed[0])
+                _line(ax, chosen, name if j == 0 else f"{name}, {curve.control} {control}", i, j)
+    for guess in {a.guess for a in arms if a.guess is not None}:
         ax.axhline(guess, color="0.4", linestyle=":", linewidth=1, label="commonest label")
+    ax.set_ylim(top=min(ax.get_ylim()[1], 1.03))  # no score is above 1, though an interval may reach beyond
     ax.set_xlabel(curve.label)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if all(curve.position(arm.point[curve.axis]).is_integer() for arm in arms):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(axis="y", color="0.92")
     ax.set_axisbelow(True)
 
 
-def _line(ax: Axes, curve: Curve, arms: Sequence[Arm], name: str, line: int, control: int) -> None:
-    x = [curve.position(a.point[curve.axis]) + 0.06 * control for a in arms]
+def _line(ax: Axes, placed: Sequence[tuple[float, Arm]], name: str, line: int, control: int) -> None:
+    """One line with its seeds; the first control has a band, and a thin line at the height of its baseline."""
     colour, marker = COLOURS[line % len(COLOURS)], MARKERS[line % len(MARKERS)]
-    means = [a.estimate.mean for a in arms if a.estimate]
+    found = [(x, arm, arm.estimate) for x, arm in placed if arm.estimate]
     ax.plot(
-        x,
-        means,
+        [x for x, *_ in found],
+        [estimate.mean for *_, estimate in found],
         color=colour,
         marker=marker,
         markersize=5,
-        linewidth=1.6 if control == 0 else 1.0,
+        linewidth=1.0 if control else 1.6,
         linestyle=("-", "--", "-.", ":")[control % 4],
         label=name,
         markerfacecolor="white" if control else colour,
     )
-    banded = [(p, a.estimate.over_seeds) for p, a in zip(x, arms, strict=True) if a.estimate and a.estimate.over_seeds]
-    if control == 0 and banded:
-        ax.fill_between(
-            [p for p, _ in banded],
-            [b.low for _, b in banded],
-            [b.high for _, b in banded],
-            color=colour,
-            alpha=0.15,
-            linewidth=0,
+    for x, _, estimate in found:
+        ax.scatter(
+            [x] * len(estimate.values), estimate.values, s=5, color=colour, alpha=0.5, linewidths=0, marker=marker
         )
-    for p, arm in zip(x, arms, strict=True):
-        values = arm.estimate.values if arm.estimate else ()
-        ax.scatter([p] * len(values), values, s=5, color=colour, alpha=0.5, linewidths=0, marker=marker)
-    whole = [a for a in arms if a.difference is None and a.estimate]
-    if control == 0 and whole:
-        ax.axhline(whole[0].estimate.mean, color=colour, linewidth=0.7, alpha=0.6, dashes=(8, 4))  # type: ignore[union-attr]
+    if control:
+        return
+    bands = [(x, band) for x, _, estimate in found if (band := estimate.over_seeds)]
+    low, high = [band.low for _, band in bands], [band.high for _, band in bands]
+    ax.fill_between([x for x, _ in bands], low, high, color=colour, alpha=0.15, linewidth=0)
+    for _, arm, estimate in found:
+        if arm.difference is None:
+            ax.axhline(estimate.mean, color=colour, linewidth=0.7, alpha=0.6, dashes=(8, 4))

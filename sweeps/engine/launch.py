@@ -142,7 +142,7 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     store, resources = Store.at(given.store), Resources(given.cpus, given.gpus)
     planned = plan(sweep, store, axes, smoke=given.smoke)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 200)
     if given.table:
         _show(planned, store, console, draw=False)
         return DONE

@@ -250,12 +250,12 @@ def _difference(plan: Plan, cell: Cell, scores: dict[tuple[Any, ...], _Scores]) 
 HEADINGS = (
     "n",
     "mean",
-    "95% over seeds (t)",
-    "95% over examples",
-    "95% over both (Multi-Bootstrap)",
+    "95% seeds (t)",
+    "95% examples",
+    "95% both (Multi-Bootstrap)",
     "minus baseline",
-    "95% of the difference (both)",
-    "p (t, Holm)",
+    "95% both",
+    "p (Holm)",
     "each seed",
 )
 
