@@ -35,6 +35,7 @@ from plm.predictions import to_parquet
 from plm.rng import seed_of
 from plm.spec import RunSpec
 from plm.store import Attempt, Lost, RunFolder, Store, step_name
+from plm.vocabulary import restrict
 
 LINES, EVALUATIONS = 50, 8
 """How many lines of training metrics a run leaves, and how often a pretraining run is evaluated, about."""
@@ -135,6 +136,8 @@ def _loop(
     stream = open_stream(spec, folder.store, cache)
     built = build(spec, folder.store, cache)
     model = built.model
+    if isinstance(stream, ExampleStream) and spec.optim.weight_decay == 0:
+        restrict(model, stream.vocabulary())
     model.to(torch.device(execution.device)).train()  # type: ignore[arg-type]  # its decorator hides the signature
     optimizer = optim.build(model, spec.optim)
     progress = checkpoint.resume(folder, model, optimizer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}

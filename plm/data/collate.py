@@ -105,6 +105,11 @@ class ExampleStream:
         rows = self._chosen[self._epoch[1][index]]
         return self._collate(self._rows.train, self._rows.train_labels, rows)
 
+    def vocabulary(self) -> Int[Tensor, " K"]:
+        """The token ids that any batch may hold, ascending."""
+        rows = (*(self._rows.train[i] for i in self._chosen), *self._rows.held_out)
+        return torch.tensor(sorted({self._rows.pad_id}.union(*(ids for ids, _ in rows))))
+
     def evaluation(self) -> Iterator[dict[str, Tensor]]:
         order = np.argsort([-len(ids) for ids, _ in self._rows.held_out], kind="stable")
         for start in range(0, len(order), EVALUATION_BATCH):

@@ -235,7 +235,9 @@ def test_a_task_is_its_rows_whatever_the_format(tmp_path):
     writers = {
         "parquet": pa.parquet.write_table,
         "csv": pa.csv.write_csv,
-        "tsv": lambda t, p: pa.csv.write_csv(t, p, pa.csv.WriteOptions(delimiter="\t")),
+        "tsv": lambda t, p: p.write_text(
+            "\n".join(["sentence\tlabel", *(f"{r['sentence']}\t{r['label']}" for r in rows)])
+        ),
     }
     found = [resolve(folder(tmp_path, rows, rows))]
     for ending, write in writers.items():

@@ -11,7 +11,6 @@ from plm.data.tables import EXTENSIONS, column, read, splits
     ("name", "data"),
     [
         ("a.csv", b'text,n\n"one, two",1\n"two\nlines",2\n'),
-        ("a.tsv", b'text\tn\none, two\t1\n"two\nlines"\t2\n'),
         ("a.jsonl", b'{"text": "one, two", "n": 1}\n{"text": "two\\nlines", "n": 2}\n'),
     ],
 )
@@ -20,6 +19,11 @@ def test_formats_read_alike(tmp_path, name, data):
     table = read(tmp_path / name)
     assert column(table, "text", "") == ["one, two", "two\nlines"]
     assert column(table, "n", "") == [1, 2]
+
+
+def test_quotation_marks_of_a_tab_separated_file_are_text(tmp_path):
+    (tmp_path / "a.tsv").write_text('text\tn\n"half a quote\t1\nsaid "so", he\t2\n')
+    assert column(read(tmp_path / "a.tsv"), "text", "") == ['"half a quote', 'said "so", he']
 
 
 def test_words_that_look_like_nothing_stay_words(tmp_path):

@@ -116,3 +116,17 @@ def test_more_than_a_node_has_is_refused(encoder: str, toy: str, tmp_path: Path)
     assert refused.returncode == 2
     assert "this machine has" in refused.stderr
     assert not (tmp_path / "s").exists()
+
+
+def test_ctrl_c_ends_with_130_and_everything_resumable(encoder: str, toy: str, tmp_path: Path) -> None:
+    words = command(encoder, toy, tmp_path, *LONG)
+    driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not list(tmp_path.glob("runs/*/DONE")) and driver.poll() is None:
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 130, said.decode()
+    assert b"the same command goes on" in said
+    again = call(words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert finished_attempts(tmp_path) == [1] * 12
