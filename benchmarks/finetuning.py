@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-EPOCHS, BATCH, LR, MAX_LENGTH = 3, 16, 5e-5, 128
+EPOCHS, BATCH, LR, MAX_LENGTH = 3, 32, 5e-5, 128
 
 
 def ours(model: str, task: str, size: int, seed: int, threads: int) -> tuple[float, float]:
