@@ -97,7 +97,9 @@ def trainer(model: str, task: str, size: int, seed: int, best: bool) -> tuple[fl
         began = time.monotonic()
         run.train()
         seconds = time.monotonic() - began
-        answer = run.predict(dataset(held_out, range(len(held_out.labels))))  # grouped by length, so in an order of its own
+        answer = run.predict(
+            dataset(held_out, range(len(held_out.labels)))
+        )  # grouped by length, so in an order of its own
     return EPOCHS * size / seconds, float(np.mean(answer.predictions.argmax(1) == answer.label_ids))
 
 

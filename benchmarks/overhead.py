@@ -23,6 +23,7 @@ def ours(folder: Path, trials: int) -> tuple[float, float]:
     from rich.console import Console
 
     from plm import Store, finetune, steps
+    from search_spaces.finetuning import learning_rates
     from search_spaces.seeds import seeds
     from sweeps.engine import tune
     from sweeps.engine.plan import plan
@@ -39,25 +40,31 @@ def ours(folder: Path, trials: int) -> tuple[float, float]:
             ends.append(time.monotonic())
             super().ended(outcome)
 
-    def run(*, seed: int) -> Any:
+    def run(*, lr: float, seed: int) -> Any:
         return finetune(
             str(folder / "task"),
             init=str(folder / "model"),
             seed=seed,
             duration=steps(STEPS),
-            lr=LR,
+            lr=lr,
             batch_size=BATCH,
             dtype="float32",
         )
 
-    curve = Curve(axis="seed", position=float, label="seed", line="seed")
-    sweep = Sweep(run, over={"seed": seeds(trials)}, baseline=lambda cell: cell, arms=("seed",), curve=curve)
+    curve = Curve(axis="lr", position=float, label="learning rate", line="lr")
+    sweep = Sweep(
+        run,
+        over={"lr": learning_rates(LR), "seed": seeds(trials)},
+        baseline=lambda cell: cell,
+        arms=("lr",),
+        curve=curve,
+    )
     store = Store.at(folder / "store")
     schedule = Schedule(plan(sweep, store))
     console = Console(quiet=True)
     began = time.monotonic()
     with Timed(schedule, store, dict.fromkeys(schedule.state, 1.0), 2, console) as progress:
-        tune.run(schedule, store, Resources(), progress, max_concurrent=2)
+        tune.run(schedule, store, Resources(), progress, lambda: None, max_concurrent=2)
     whole = time.monotonic() - began
     return whole / trials, (ends[-1] - ends[1]) / (trials - 2)
 

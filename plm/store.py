@@ -1,4 +1,4 @@
-"""The store: a folder a run, and the only file of the project that touches one.
+"""The store: a folder a run, and who may write there.
 
 Everything rests on five whole-object operations (put, get, list, create-if-absent, delete), so that any shared
 filesystem will do. A run is finished when its folder holds `DONE`, which lists the SHA-256 of what it vouches for; there
@@ -63,6 +63,11 @@ class Store:
                 f"store {root}: {there} {'cannot be written' if there.is_dir() else 'is not a folder'}. "
                 "Choose another with --store."
             )
+        for part in (root / "runs", root / "sweeps"):
+            if part.exists() and not (part.is_dir() and os.access(part, os.W_OK | os.X_OK)):
+                raise ValueError(
+                    f"store {root}: {part} is not a folder that can be written. Choose another with --store."
+                )
         return Store(root)
 
     def put(self, key: str, data: bytes) -> None:
@@ -96,6 +101,17 @@ class Store:
             return (self.root / key).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def json(self, key: str) -> Any:
+        """A whole object as JSON.
+
+        Raises:
+            ValueError: there is none, or it is damaged; the message names the file.
+        """
+        try:
+            return json.loads(self.get(key) or b"")
+        except ValueError as error:
+            raise ValueError(f"{self.root / key} is damaged ({error}). Remove it, or restore it.") from error
 
     def list(self, prefix: str) -> list[str]:
         """Names directly below a prefix, sorted; unfinished writes are not shown."""
@@ -200,12 +216,12 @@ class RunFolder:
     def attempts(self) -> list[dict[str, Any]]:
         """What each execution left, oldest first."""
         names = self.store.list(f"{self.key}/attempts")
-        return [json.loads(self.get(f"attempts/{n}") or b"{}") for n in names]
+        return [self.store.json(f"{self.key}/attempts/{n}") for n in names]
 
     def last_attempt(self) -> dict[str, Any] | None:
         """The newest execution's record."""
         names = self.store.list(f"{self.key}/attempts")
-        return json.loads(self.get(f"attempts/{names[-1]}") or b"{}") if names else None
+        return self.store.json(f"{self.key}/attempts/{names[-1]}") if names else None
 
     def status(self) -> str:
         """`done`, `running`, `failed`, `diverged`, `interrupted` or `missing`."""
@@ -226,18 +242,25 @@ class RunFolder:
         """Become the one process that trains this run.
 
         Raises:
-            Busy: another live process is.
+            Busy: another live process is, or the run was finished meanwhile.
         """
         while True:
             numbers = [int(n.removesuffix(".json")) for n in self.store.list(f"{self.key}/attempts")]
             number = max(numbers, default=0) + 1
             last = self.last_attempt()
-            if last is not None and last["outcome"] is None and _alive(last):
+            if last is not None and last["outcome"] == "done" and not _alive(last):
+                self.put("DONE", json.dumps(last["sums"], indent=1).encode())  # it ended between its record and this
+            if self.get("DONE") is not None:
+                raise Busy(f"{self.run_id} was finished meanwhile.")
+            if last is not None and last["outcome"] in (None, "done") and _alive(last):
                 raise Busy(
                     f"{self.run_id} is being trained by process {last['holder']['pid']} on {last['holder']['host']}."
                 )
             attempt = Attempt(self, number)
             if self.store.create(attempt.key, attempt.encoded()):
+                if self.get("DONE") is not None:  # finished since we looked
+                    self.store.delete(attempt.key)
+                    continue
                 if self.get("spec.json") is None:
                     self.put("spec.json", spec.to_json().encode())
                 self.store.delete(f"{self.key}/error.txt")
@@ -395,5 +418,5 @@ class Attempt:
         for name, data in files.items():
             self.folder.put(name, data)
         sums = {name: sha256(self.folder.get(name) or b"") for name in VOUCHED}
-        self.end("done")
+        self.end("done", sums=sums)
         self.folder.put("DONE", json.dumps(sums, indent=1).encode())

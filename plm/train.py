@@ -34,7 +34,7 @@ from plm.models import shape
 from plm.predictions import to_parquet
 from plm.rng import seed_of
 from plm.spec import RunSpec
-from plm.store import Attempt, Lost, RunFolder, Store, step_name
+from plm.store import Attempt, Busy, Lost, RunFolder, Store, step_name
 from plm.vocabulary import restrict
 
 LINES, EVALUATIONS = 50, 8
@@ -106,21 +106,40 @@ def train(
     execution = execution or Execution()
     folder = Store.at(store).run(spec)
     if not folder.done:
-        with folder.claim(spec) as attempt, _global_state(execution):
-            try:
-                _loop(spec, folder, attempt, execution, reporter, should_stop, cache or Cache())
-            except (Stopped, Lost):
+        try:
+            attempt = folder.claim(spec)
+        except Busy:
+            if not folder.done:
                 raise
-            except (KeyboardInterrupt, SystemExit):  # this process may live on (a notebook): let the claim go
-                attempt.end("stopped")
-                raise
-            except Exception as error:
-                outcome = "diverged" if isinstance(error, Diverged) else "failed"
-                folder.put("error.txt", traceback.format_exc().encode())
-                attempt.end(outcome, error=f"{type(error).__name__}: {error}")
-                raise
+        else:
+            _execute(spec, folder, attempt, execution, reporter, should_stop, cache or Cache())
     result = folder.result()
     return Result(spec.run_id, folder.path, result["metrics"], result["seconds"])
+
+
+def _execute(
+    spec: RunSpec,
+    folder: RunFolder,
+    attempt: Attempt,
+    execution: Execution,
+    reporter: Reporter | None,
+    should_stop: Callable[[], bool],
+    cache: Cache,
+) -> None:
+    """Run the loop under a claim, and leave a record of how it ended."""
+    with attempt, _global_state(execution):
+        try:
+            _loop(spec, folder, attempt, execution, reporter, should_stop, cache)
+        except (Stopped, Lost):
+            raise
+        except (KeyboardInterrupt, SystemExit):  # this process may live on (a notebook): let the claim go
+            attempt.end("stopped")
+            raise
+        except Exception as error:
+            outcome = "diverged" if isinstance(error, Diverged) else "failed"
+            folder.put("error.txt", traceback.format_exc().encode())
+            attempt.end(outcome, error=f"{type(error).__name__}: {error}")
+            raise
 
 
 def _loop(
@@ -136,8 +155,8 @@ def _loop(
     stream = open_stream(spec, folder.store, cache)
     built = build(spec, folder.store, cache)
     model = built.model
-    if isinstance(stream, ExampleStream) and spec.optim.weight_decay == 0:
-        restrict(model, stream.vocabulary())
+    if isinstance(stream, ExampleStream):
+        prepare(model, spec, stream)
     model.to(torch.device(execution.device)).train()  # type: ignore[arg-type]  # its decorator hides the signature
     optimizer = optim.build(model, spec.optim)
     progress = checkpoint.resume(folder, model, optimizer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
@@ -210,6 +229,12 @@ def _loop(
     _prune(folder, keep)
 
 
+def prepare(model: PreTrainedModel, spec: RunSpec, stream: ExampleStream) -> None:
+    """Leave out of training, in place, the embedding rows that the data never names (weight decay would move them)."""
+    if spec.optim.weight_decay == 0:
+        restrict(model, stream.vocabulary())
+
+
 def train_step(
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
@@ -256,6 +281,8 @@ def _prune(folder: RunFolder, keep: set[int]) -> None:
     Two, because the newest may turn out to be damaged.
     """
     names = folder.checkpoints()
+    if folder.done:  # with what a killed attempt left half-written
+        names = folder.store.list(f"{folder.key}/checkpoints")
     for name in names if folder.done else names[:-2]:
         if int(name.removeprefix("step_")) not in keep:
             folder.drop_checkpoint(name)

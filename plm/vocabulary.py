@@ -33,7 +33,8 @@ class NamedRows(nn.Module):
         position[named] = torch.arange(len(named))
         self._position: Tensor
         self.register_buffer("_position", position, persistent=False)
-        self._padding = None if whole.padding_idx is None else int(position[whole.padding_idx])
+        padding = -1 if whole.padding_idx is None else int(position[whole.padding_idx])
+        self._padding = padding if padding >= 0 else None  # -1 would mean the last row
 
     def forward(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         return F.embedding(self._position[ids], self.weight, self._padding)

@@ -83,12 +83,19 @@ def names(*values: Any, form: str) -> Axis:
     def parse(text: str) -> tuple[str, ...]:
         if not text:
             raise ValueError(f"an empty value: write {form}.")
-        path = Path(text).expanduser()
-        return (str(path.resolve()) if path.exists() else text,)
+        try:
+            path = Path(text).expanduser()
+            return (str(path.resolve()) if path.exists() else text,)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{text!r} cannot be looked for: {error}") from error
 
     return Axis(values, parse, form, suited)
 
 
 def label(value: Any) -> Any:
-    """How a value stands in tables and results: a path by its last part, without the ending."""
-    return Path(value).stem if isinstance(value, str) and Path(value).is_absolute() else value
+    """How a value stands in tables and results: a path by its last part, a table's file without its ending."""
+    if not (isinstance(value, str) and Path(value).is_absolute()):
+        return value
+    return (
+        Path(value).stem if Path(value).suffix in (".parquet", ".jsonl", ".json", ".csv", ".tsv") else Path(value).name
+    )

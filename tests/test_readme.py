@@ -41,7 +41,7 @@ def test_every_module_that_a_command_names_is_there() -> None:
 
 def test_the_new_question_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = next(text for kind, text in BLOCKS if kind == "python" and "Sweep(" in text)
-    assert code.count("\n") <= 30
+    assert code.count("\n") <= 35
     file = tmp_path / "warmth.py"
     file.write_text(code)
     spec = importlib.util.spec_from_file_location("sweeps.warmth", file)
@@ -53,7 +53,7 @@ def test_the_new_question_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str
     sys.modules["sweeps.warmth"] = module
     spec.loader.exec_module(module)
     assert launch.main(module.sweep, ["--smoke", "--local", "--store", str(tmp_path / "s")]) == 0
-    assert list(tmp_path.glob("s/sweeps/warmth/figures/*/curve.png"))
+    assert list(tmp_path.glob("s/sweeps/warmth-smoke/figures/*/curve.png"))
 
 
 def test_the_map_names_what_is_there() -> None:

@@ -133,7 +133,8 @@ def encode(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], seq_len: int)
 
 def unknown_share(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]]) -> float:
     """Share of the tokens of some texts that the tokenizer does not know."""
-    unknown = getattr(tokenizer.model, "unk_token", None)
+    model = json.loads(tokenizer.to_str())["model"]  # a Unigram model has an id where the others have a token
     ids = [i for e in tokenizer.encode_batch([" ".join(t) for t in texts], add_special_tokens=False) for i in e.ids]
-    unknown_id = tokenizer.token_to_id(unknown) if unknown else None
+    unknown = model.get("unk_token")
+    unknown_id = model.get("unk_id") if unknown is None else tokenizer.token_to_id(unknown)
     return sum(i == unknown_id for i in ids) / max(1, len(ids))

@@ -91,7 +91,7 @@ def resolve(name: str | Task) -> Task:
     Raises:
         ValueError: no such task; or its columns, labels or text cannot be used. The message says which and where.
     """
-    return name if isinstance(name, Task) else _resolved(_absolute(name))[0]
+    return name if isinstance(name, Task) else _found(_absolute(name))[0]
 
 
 def load(task: Task) -> tuple[Split, Split]:
@@ -100,7 +100,7 @@ def load(task: Task) -> tuple[Split, Split]:
     Raises:
         ValueError: the rows at `task.path` are not (any more) the ones that the task's identity names.
     """
-    found, train, held_out = _resolved(task.path)
+    found, train, held_out = _found(task.path)
     if found != task:
         raise ValueError(
             f"task {task.name}: the rows at {task.path} have changed since the plan was made "
@@ -113,8 +113,15 @@ def _absolute(name: str) -> str:
     return str(Path(name).expanduser().resolve()) if Path(name).expanduser().exists() else name
 
 
+def _found(path: str) -> tuple[Task, Split, Split]:
+    here = Path(path)
+    files = [here, *sorted(here.rglob("*"))] if here.is_absolute() and here.exists() else []
+    return _resolved(path, tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+
+
 @functools.lru_cache(maxsize=16)
-def _resolved(path: str) -> tuple[Task, Split, Split]:
+def _resolved(path: str, version: tuple[tuple[str, int, int], ...]) -> tuple[Task, Split, Split]:
+    """Read a task; `version` makes an edited file another call."""
     known = definitions()
     short = {name.partition("/")[2]: name for name in known}
     if Path(path).is_absolute():

@@ -114,7 +114,7 @@ def _kind(spec: RunSpec) -> Any:
 
 def probe(specs: list[RunSpec], resources: Resources, concurrency: int) -> list[tuple[float, float]]:
     """Seconds a step and seconds of the final evaluation of each spec, measured while `concurrency` processes do the same."""
-    documents = [_probe_spec(spec).to_json() for spec in specs]
+    documents = [spec.to_json() for spec in specs]
     if not documents:
         return []
     with ProcessPoolExecutor(concurrency, mp_context=get_context("spawn")) as pool:
@@ -135,7 +135,8 @@ def _time(documents: list[str], resources: Resources) -> list[tuple[float, float
 
     from plm import optim
     from plm.build import Cache, build
-    from plm.train import Execution, open_stream, train_step
+    from plm.data.collate import ExampleStream
+    from plm.train import Execution, open_stream, prepare, train_step
     from sweeps.engine.worker import quiet
 
     quiet()
@@ -146,7 +147,9 @@ def _time(documents: list[str], resources: Resources) -> list[tuple[float, float
         store, cache = Store.at(scratch), Cache()
         for spec in map(RunSpec.from_json, documents):
             stream = open_stream(spec, store, cache)
-            model = build(spec, store, cache).model
+            model = build(_probe_spec(spec), store, cache).model
+            if isinstance(stream, ExampleStream):
+                prepare(model, spec, stream)
             model.to(torch.device(execution.device)).train()  # type: ignore[arg-type]
             optimizer = optim.build(model, spec.optim)
             for step in range(2):  # the first steps allocate

@@ -75,7 +75,7 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
         first = panel[0].point
         figure.suptitle(f"{first.get('task', '')}, {first.get('model', '')}", fontsize=10)
         lines = caption(panel)
-        figure.supxlabel("\n".join([lines[1] + "; bands: 95% over seeds (t)", *lines[3:]]), fontsize=7)
+        figure.supxlabel("\n".join([lines[0], lines[1] + "; bands: 95% over seeds (t)", *lines[3:]]), fontsize=7)
     return figure
 
 
@@ -112,7 +112,7 @@ def _subplot(ax: Axes, curve: Curve, arms: Sequence[Arm]) -> None:
             ]
             if chosen:
                 chosen.sort(key=lambda placed: placed[0])
-                _line(ax, chosen, name if j == 0 else f"{name}, {curve.control} {control}", i, j)
+                _line(ax, chosen, name if len(controls) == 1 else f"{name}, {curve.control} {control}", i, j)
     for guess in {a.guess for a in arms if a.guess is not None}:
         ax.axhline(guess, color="0.4", linestyle=":", linewidth=1, label="commonest label")
     ax.set_ylim(top=min(ax.get_ylim()[1], 1.03))  # no score is above 1, though an interval may reach beyond
@@ -148,5 +148,5 @@ def _line(ax: Axes, placed: Sequence[tuple[float, Arm]], name: str, line: int, c
     low, high = [band.low for _, band in bands], [band.high for _, band in bands]
     ax.fill_between([x for x, _ in bands], low, high, color=colour, alpha=0.15, linewidth=0)
     for _, arm, estimate in found:
-        if arm.difference is None:
+        if arm.is_baseline:
             ax.axhline(estimate.mean, color=colour, linewidth=0.7, alpha=0.6, dashes=(8, 4))

@@ -7,10 +7,11 @@ before anything is started.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from search_spaces.axis import Axis
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from plm.store import Store
     from sweeps.engine.plan import Plan
+    from sweeps.engine.schedule import Schedule
     from sweeps.engine.worker import Resources
 
 DONE, SOME_FAILED, WRONG = 0, 1, 2
@@ -47,6 +49,11 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"{given.prog}: {error}", file=sys.stderr)
         return WRONG
+    except OSError as error:
+        print(f"{given.prog}: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:  # while planning: nothing was started
+        return 128 + signal.SIGINT
     except Interrupted as interrupted:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return interrupted.status
@@ -142,7 +149,7 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     store, resources = Store.at(given.store), Resources(given.cpus, given.gpus)
     planned = plan(sweep, store, axes, smoke=given.smoke)
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     if given.table:
         _show(planned, store, console, draw=False)
         return DONE
@@ -205,41 +212,72 @@ def _dry_run(planned: Plan, store: Store, resources: Resources, given: argparse.
 
 
 def _execute(planned: Plan, store: Store, resources: Resources, given: argparse.Namespace, console: Console) -> int:
-    from sweeps.engine import cost, local
-    from sweeps.engine.progress import Progress
     from sweeps.engine.results import note_cells
     from sweeps.engine.schedule import Schedule
     from sweeps.engine.tracking import Pusher
 
-    schedule = Schedule(planned)
-    if not schedule.exhausted and not given.address:
-        _check_here(resources)
-    note_cells(planned, store)
-    console.print(
-        f"{len(planned.runs)} runs: {schedule.count('done')} finished before, {len(planned.missing)} to run",
-        highlight=False,
-    )
-    concurrency = _concurrency(given)
-    pusher = Pusher(store, given.tracking_uri, planned.sweep.name)
-    received: list[int] = []
-    with _signals(received, raising=not given.local), pusher:
-        costs = {run_id: cost.flops(planned.runs[run_id]) for run_id in planned.missing}
-        if not schedule.exhausted:
-            with Progress(schedule, store, costs, concurrency, console) as progress:
-                if given.local:
-                    local.run(schedule, store, resources, progress, lambda: bool(received), given.keep_weights)
-                else:
-                    from sweeps.engine import tune
-
-                    with tune.cluster(given.address):
-                        tune.check_resources(resources)
-                        tune.run(schedule, store, resources, progress, given.max_concurrent, given.keep_weights)
-        if received:
-            raise Interrupted(received[0])
-        _show(planned, store, console, draw=True)
+    schedule, received = Schedule(planned), list[int]()
+    with _connected(schedule, resources, given), _signals(received):
+        note_cells(planned, store)
+        console.print(
+            f"{len(planned.runs)} runs: {schedule.count('done')} finished before, {len(planned.missing)} to run",
+            highlight=False,
+        )
+        with Pusher(store, given.tracking_uri, planned.sweep.name) as pusher:
+            if not schedule.exhausted:
+                _run(schedule, store, resources, given, console, received)
+            _stop_if(received)
+            _show(planned, store, console, draw=True)
     if message := pusher.message:
         console.print(message, highlight=False, soft_wrap=True)
     return DONE if schedule.count("done") == len(schedule.state) else SOME_FAILED
+
+
+@contextlib.contextmanager
+def _connected(schedule: Schedule, resources: Resources, given: argparse.Namespace) -> Iterator[None]:
+    """Be connected to a Ray that can hold the trials, where one is needed; refused before anything is written."""
+    if schedule.exhausted:
+        yield
+        return
+    if not given.address:
+        _check_here(resources)
+    if given.local:
+        yield
+        return
+    from sweeps.engine import tune
+
+    with tune.cluster(given.address):
+        tune.check_resources(resources)
+        yield
+
+
+def _run(
+    schedule: Schedule,
+    store: Store,
+    resources: Resources,
+    given: argparse.Namespace,
+    console: Console,
+    received: list[int],
+) -> None:
+    from sweeps.engine import cost, local
+    from sweeps.engine.progress import Progress
+
+    costs = {run_id: cost.flops(schedule.plan.runs[run_id]) for run_id in schedule.plan.missing}
+    with Progress(schedule, store, costs, _concurrency(given), console) as progress:
+        if given.local:
+            local.run(schedule, store, resources, progress, lambda: bool(received), given.keep_weights)
+        else:
+            from sweeps.engine import tune
+
+            def check() -> None:
+                _stop_if(received)
+
+            tune.run(schedule, store, resources, progress, check, given.max_concurrent, given.keep_weights)
+
+
+def _stop_if(received: list[int]) -> None:
+    if received:
+        raise Interrupted(received[0])
 
 
 def _show(planned: Plan, store: Store, console: Console, draw: bool) -> None:
@@ -273,10 +311,10 @@ def _show(planned: Plan, store: Store, console: Console, draw: bool) -> None:
 
 
 class _signals:
-    """Note SIGINT and SIGTERM; raise them as `Interrupted` where the running code does not look for itself."""
+    """Note SIGINT and SIGTERM; what runs looks for them itself, between two steps."""
 
-    def __init__(self, received: list[int], raising: bool) -> None:
-        self._received, self._raising = received, raising
+    def __init__(self, received: list[int]) -> None:
+        self._received = received
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -285,8 +323,6 @@ class _signals:
 
     def _handle(self, number: int, _: object) -> None:
         self._received.append(number)
-        if self._raising:
-            raise Interrupted(number)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

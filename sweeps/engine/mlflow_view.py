@@ -1,6 +1,6 @@
 """What a sweep looks like in MLflow, and the pass that makes a server look so.
 
-Two sides: a `Child` is computed from a run's folder alone, and what the server holds is only ever compared with it. A
+What is to be shown is computed in `shown`, from the folders alone; what the server holds is only ever compared with it. A
 run of the server whose history is not the beginning of the folder's is replaced, never patched; all else is sent as it
 grows, with the times that the folder recorded, so that sending anything twice changes nothing.
 """

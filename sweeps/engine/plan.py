@@ -11,7 +11,7 @@ from typing import Any
 
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
-from plm.spec import Checkpoint, RunSpec
+from plm.spec import RunSpec
 from plm.store import Store
 from plm.tasks import load
 from search_spaces.axis import label
@@ -81,10 +81,10 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     _check_texts(runs)
     status = {run_id: store.run(spec).status() for run_id, spec in runs.items()}
     kept = {run_id: tuple(sorted(steps)) for run_id, steps in keep.items()}
-    for run_id in runs:
-        if status[run_id] == "done":
-            for step in kept.get(run_id, ()):
-                store.checkpoint(Checkpoint(runs[run_id], step))
+    for run_id, spec in runs.items():
+        for parent in spec.parents() if status[run_id] != "done" else ():
+            if status[parent.run.run_id] == "done":
+                store.checkpoint(parent)
     return Plan(sweep, tuple(cells), runs, kept, status)
 
 

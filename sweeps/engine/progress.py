@@ -69,9 +69,10 @@ class Progress:
         elif outcome.status in ("failed", "diverged"):
             self.failures.append(outcome)
             self._console.print(
-                f"[red]{outcome.status}[/red] {outcome.run_id}  {self._labels.get(outcome.run_id, '')}: "
-                f"{outcome.error}",
+                f"{outcome.status} {outcome.run_id}  {self._labels.get(outcome.run_id, '')}: {outcome.error}",
+                style="red",
                 highlight=False,
+                soft_wrap=True,
             )
         self.tick(now=self._schedule.exhausted)
 

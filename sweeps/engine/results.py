@@ -22,6 +22,7 @@ from plm.spec import RunSpec
 from plm.store import RunFolder, Store
 from sweeps.engine.plan import Cell, Plan
 from sweeps.engine.stats import Estimate, Interval, PairedDifference, estimate, holm, paired_difference
+from sweeps.engine.sweep import Point
 
 Row = dict[str, Any]
 
@@ -34,7 +35,7 @@ def folder(name: str) -> str:
 def note_cells(plan: Plan, store: Store) -> None:
     """Write `sweep.json`: which cells any call of the sweep has asked for, in the order they were first asked for."""
     key = f"{folder(plan.sweep.name)}/sweep.json"
-    before = json.loads(store.get(key) or b'{"cells": []}')["cells"]
+    before = noted(plan.sweep.name, store)
     cells = {
         json.dumps(c, sort_keys=True): c
         for c in (*before, *({"run_id": c.spec.run_id, "point": c.labels} for c in plan.cells))
@@ -53,15 +54,29 @@ def note_cells(plan: Plan, store: Store) -> None:
     )
 
 
-def collect(plan: Plan, store: Store) -> list[Row]:
-    """A row for each cell of a plan: `run_id`, `status`, every axis, every final metric, `seconds`."""
-    return [_row(cell, store) for cell in plan.cells]
+def noted(name: str, store: Store) -> list[dict[str, Any]]:
+    """The cells that calls of a sweep have asked for: `run_id`, and `point` with the axes' labels.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    key = f"{folder(name)}/sweep.json"
+    document = store.json(key) if store.get(key) is not None else {"cells": []}
+    if not isinstance(document, dict) or "cells" not in document:
+        raise ValueError(
+            f"{store.root / key} is damaged (it has no cells). Remove it: only the union of past calls is lost."
+        )
+    return list(document["cells"])
 
 
-def _row(cell: Cell, store: Store) -> Row:
-    run = RunFolder(store, cell.spec.run_id)
+def collect(name: str, store: Store) -> list[Row]:
+    """A row for each cell that was ever asked for: `run_id`, `status`, every axis, every final metric, `seconds`."""
+    return [_row(RunFolder(store, cell["run_id"]), cell["point"]) for cell in noted(name, store)]
+
+
+def _row(run: RunFolder, labels: Point) -> Row:
     status = run.status()
-    row: Row = {"run_id": cell.spec.run_id, "status": status, **cell.labels}
+    row: Row = {"run_id": run.run_id, "status": status, **labels}
     if status == "done":
         result = run.result()
         row |= {
@@ -84,26 +99,21 @@ def environment(run: RunFolder) -> str:
     )
 
 
-def save(plan: Plan, store: Store) -> list[Row]:
-    """Bring `results.parquet` up to date: rows of this call replace those of the same cell. Returns this call's rows."""
-    key = f"{folder(plan.sweep.name)}/results.parquet"
-    now = collect(plan, store)
-    written = store.get(key)
-    before = pa.parquet.read_table(io.BytesIO(written)).to_pylist() if written else []
-
-    def cell(row: Row) -> tuple[Any, ...]:
-        return row["run_id"], *(row.get(axis) for axis in plan.sweep.axes)
-
-    rows = {cell(row): {k: v for k, v in row.items() if v is not None} for row in (*before, *now)}
-    ordered = sorted(
-        rows.values(), key=lambda row: [str(type(row.get(a))) + f"{row.get(a)!s:>24}" for a in plan.sweep.axes]
-    )
-    names = dict.fromkeys(("run_id", "status", *plan.sweep.axes, *(n for row in ordered for n in row)))
+def save(plan: Plan, store: Store) -> None:
+    """Write `results.parquet`, anew from the run folders, for all cells that calls of the sweep have asked for."""
+    rows = collect(plan.sweep.name, store)
+    rows.sort(key=lambda row: [_sortable(row.get(axis)) for axis in plan.sweep.axes])
+    names = dict.fromkeys(("run_id", "status", *plan.sweep.axes, *(name for row in rows for name in row)))
     sink = io.BytesIO()
-    columns = {n: [row.get(n) for row in ordered] for n in names}
-    pa.parquet.write_table(pa.table(columns), sink, compression="zstd")
-    store.put(key, sink.getvalue())
-    return now
+    pa.parquet.write_table(pa.table({n: [row.get(n) for row in rows] for n in names}), sink, compression="zstd")
+    store.put(f"{folder(plan.sweep.name)}/results.parquet", sink.getvalue())
+
+
+def _sortable(value: Any) -> tuple[str, float, str]:
+    """Numbers by size, all else by text."""
+    return (
+        (type(value).__name__, value, "") if isinstance(value, int | float) else (type(value).__name__, 0.0, str(value))
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -127,6 +137,7 @@ class Arm:
     """None: no seed is finished."""
     difference: PairedDifference | None
     """From the baseline, over the seeds that both have; None: it is the baseline, or there is none."""
+    is_baseline: bool
     p_holm: float | None
     """Corrected within the family; None: undefined."""
     comparisons: int
@@ -178,6 +189,7 @@ def _arm(
         runs=tuple(c.spec.run_id for c in cells),
         estimate=found,
         difference=difference,
+        is_baseline=_without_seed(plan.sweep.baseline(cells[0].labels)) == _without_seed(cells[0].labels),
         p_holm=p,
         comparisons=comparisons,
         metric=scores.metric,
@@ -299,14 +311,14 @@ def caption(panel: Sequence[Arm]) -> list[str]:
         f"{done} of {asked} cells finished ({len({r for a in panel for r in a.runs})} runs, "
         f"{sum(a.seconds for a in panel) / 60:.0f} min of computing)",
         "p: paired t over seeds against the baseline, corrected for the comparisons within each group of arms: "
-        + ", ".join(map(str, dict.fromkeys(a.comparisons for a in panel))),
+        + ", ".join(map(str, dict.fromkeys(a.comparisons for a in panel)))
+        if any(a.is_baseline for a in panel)
+        else "no baseline among these cells, so no differences: ask for it too",
     ]
     environments = {e for a in panel for e in a.environments}
     if len(environments) > 1:
         lines.append(f"mixed environments: {'; '.join(sorted(environments))}")
-    lines += sorted(
-        {f"{note} (marked cells: {sum(note in a.notes for a in panel)})" for a in panel for note in a.notes}
-    )
+    lines += sorted({f"{note} (in {sum(note in a.notes for a in panel)} arms)" for a in panel for note in a.notes})
     return lines
 
 

@@ -69,7 +69,7 @@ class Asked:
             axes: list[str] = document["axes"]
             points: dict[str, list[dict[str, str]]] = {}
             for cell in document["cells"]:
-                points.setdefault(cell["run_id"], []).append({a: str(cell["point"][a]) for a in axes})
+                points.setdefault(cell["run_id"], []).append({a: str(cell["point"].get(a, "")) for a in axes})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{store.root}/sweeps/{sweep}/sweep.json cannot be read: {error!r}") from error
 

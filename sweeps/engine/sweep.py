@@ -55,6 +55,8 @@ class Sweep:
     """The axes that tell the arms of one comparison apart; p-values are corrected within it."""
     curve: Curve
     metric: str = "val/score"
+    variant: str = ""
+    """Appended to the name: answers of another kind are kept apart."""
 
     def __post_init__(self) -> None:
         if self.metric not in REPORTED:
@@ -63,6 +65,15 @@ class Sweep:
             if set(grid) != set(self.axes):
                 raise ValueError(
                     f"the grid has axes {sorted(grid)}; run() takes {sorted(self.axes)}. Give it all of them."
+                )
+        drawn = {self.curve.axis, self.curve.line, self.curve.control, self.curve.beside} - {None}
+        for name in sorted(map(str, drawn)):
+            if name not in self.axes or name == "seed":
+                raise unknown("axis of the figure", name, [axis for axis in self.axes if axis != "seed"])
+        for name in self.axes:
+            if not any(isinstance(grid.get(name), Axis) for grid in self.grids):
+                raise ValueError(
+                    f"axis {name} is pinned in every grid: give one grid an Axis, which says how it is read."
                 )
 
     @property
@@ -80,7 +91,7 @@ class Sweep:
         module = self.run.__module__
         if module == "__main__":
             module = getattr(sys.modules["__main__"].__spec__, "name", None) or "__main__"
-        return module.rpartition(".")[2]
+        return module.rpartition(".")[2] + self.variant
 
     def axis(self, name: str) -> Axis:
         """The axis of that name.
@@ -147,7 +158,7 @@ def shrunk(sweep: Sweep) -> Sweep:
         return None if spec is None else _shrink(spec)
 
     run.__module__, run.__signature__ = sweep.run.__module__, inspect.signature(sweep.run)  # type: ignore[attr-defined]
-    return replace(sweep, run=run)
+    return replace(sweep, run=run, variant="-smoke")
 
 
 def extremes(cells: Sequence[Point]) -> list[Point]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -45,8 +46,31 @@ WORKER = {
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """Be connected to the cluster at `address`, or to one of our own on this machine."""
+    """Be connected to the cluster at `address`, or to one of our own on this machine.
+
+    Raises:
+        ValueError: there is no cluster at that address.
+    """
+    if address and address.startswith("ray://"):
+        raise ValueError(f"--address {address}: run the sweep on a node of the cluster, with --address auto.")
+    if address and address != "auto":
+        host, _, port = address.rpartition(":")
+        try:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"--address {address}: no Ray cluster answers there ({error}).") from error
     os.environ |= {name: value for name, value in (QUIET | WORKER).items() if name not in os.environ}
+    try:
+        _connect(address)
+    except ConnectionError as error:
+        raise ValueError(f"--address {address}: no Ray cluster is running here ({error}).") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
     ray.init(
         address=address or "local",
         include_dashboard=False if address is None else None,
@@ -55,10 +79,6 @@ def cluster(address: str | None) -> Iterator[None]:
         configure_logging=True,
         runtime_env={"env_vars": WORKER},
     )
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def check_resources(resources: Resources) -> None:
@@ -81,6 +101,7 @@ def run(
     store: Store,
     resources: Resources,
     progress: Progress,
+    check: Callable[[], None],
     max_concurrent: int | None,
     keep_weights: bool = False,
 ) -> None:
@@ -96,7 +117,7 @@ def run(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[Watch(feed)],
+                callbacks=[Watch(feed, check)],
                 failure_config=tune.FailureConfig(max_failures=DEATHS),
             ),
         ).fit()
@@ -152,14 +173,15 @@ class Feed(Searcher):
 class Watch(tune.Callback):
     """Tells the progress view when trials begin."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, feed: Feed, check: Callable[[], None]) -> None:
+        self._feed, self._check = feed, check
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._feed.progress.started(self._feed.run_of[trial.trial_id])
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._feed.progress.tick()
+        self._check()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -95,12 +95,15 @@ def trial(config: dict[str, Any]) -> None:
     from plm.train import Execution
 
     quiet()
-    execution = Execution(**{**config["execution"], "keep": tuple(config["execution"]["keep"])})
-    if execution.device == "cuda":
-        import torch
+    try:
+        execution = Execution(**{**config["execution"], "keep": tuple(config["execution"]["keep"])})
+        if execution.device == "cuda":
+            import torch
 
-        torch.cuda.set_per_process_memory_fraction(min(1.0, config["gpus"]))
-    outcome = execute(RunSpec.from_json(config["spec"]), Store.at(config["store"]), execution)
+            torch.cuda.set_per_process_memory_fraction(min(1.0, config["gpus"]))
+        outcome = execute(RunSpec.from_json(config["spec"]), Store.at(config["store"]), execution)
+    except Exception as error:  # a node that lacks the store or the model: trying again would not help
+        outcome = Outcome("", "failed", {}, error=f"{type(error).__name__}: {error}")
     tune.report({name: value for name, value in asdict(outcome).items() if name != "metrics"} | outcome.metrics)
 
 

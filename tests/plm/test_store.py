@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -346,3 +347,21 @@ def test_a_reinit_of_a_step_is_a_child_of_it(kept):
     spec, _ = kept
     child = fine_tuning(init=Reinit(spec.at(20), (0,), "bert", 0))
     assert child.parents() == (spec.at(20),)
+
+
+def test_a_run_that_was_finished_meanwhile_is_not_done_again(still_bert, toy_task, tmp_path):
+    spec = plm.finetune(toy_task, init=still_bert, size=8, duration=plm.steps(1), dtype="float32")
+    folder = Store.at(tmp_path).run(spec)
+    plm.train(spec, store=tmp_path)
+    with pytest.raises(Busy, match="finished meanwhile"):
+        folder.claim(spec)
+    done = folder.get("DONE")
+    folder.store.delete(f"{folder.key}/DONE")  # as if killed between the attempt's record and this
+    record = folder.last_attempt()
+    with pytest.raises(Busy):  # its holder, this process, lives: it is about to write it
+        folder.claim(spec)
+    record["holder"]["pid"], record["holder"]["ticks"] = 2**22 - 1, "0"
+    folder.put("attempts/0001.json", json.dumps(record).encode())
+    assert plm.train(spec, store=tmp_path).metrics
+    assert folder.get("DONE") == done
+    assert len(folder.attempts()) == 1

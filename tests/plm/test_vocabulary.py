@@ -62,6 +62,12 @@ def test_an_unnamed_token_is_an_error_not_another_row(still_bert):
         model(input_ids=torch.tensor([[2, 5, 3]]))
 
 
+def test_a_padding_row_that_is_not_named_hides_no_other():
+    rows = NamedRows(torch.nn.Embedding(10, 4, padding_idx=7), torch.tensor([0, 1, 2]))
+    rows(torch.tensor([[0, 1, 2]])).sum().backward()
+    assert rows.weight.grad.sum(1).tolist() == [4, 4, 4]
+
+
 def test_a_model_that_predicts_tokens_is_refused(still_bert):
     with pytest.raises(ValueError, match="predicts tokens"):
         restrict(AutoModelForMaskedLM.from_pretrained(still_bert), torch.tensor([0, 1]))

@@ -18,8 +18,8 @@ QUESTIONS = sorted(m.name for m in pkgutil.iter_modules(sweeps.__path__) if not 
 def test_a_question_smoke_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"sweeps.{name}")
     assert launch.main(module.sweep, ["--smoke", "--local", "--store", str(tmp_path)]) == 0
-    assert list(tmp_path.glob(f"sweeps/{name}/figures/*/*.png"))
-    assert (tmp_path / f"sweeps/{name}/table.md").read_text()
+    assert list(tmp_path.glob(f"sweeps/{name}-smoke/figures/*/*.png"))
+    assert (tmp_path / f"sweeps/{name}-smoke/table.md").read_text()
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

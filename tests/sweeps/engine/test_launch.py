@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from plm import RunSpec, Store
 from plm.spec import AdamW
 from sweeps.engine import launch
 from sweeps.engine.sweep import Sweep
+from sweeps.reinit_grid import sweep as reinit_grid
 
 FLAGS = {
     "--help",
@@ -118,6 +120,53 @@ def test_the_dry_run_counts_and_estimates(
     assert "6 cells, 6 runs: 0 finished, 6 to run" in said
     assert "smallest detectable difference with 2 paired seeds" in said
     assert "about 52 s" in said  # 6 runs of 3 steps of 2 s, 1 s of evaluation and .3 s besides, and one start
+    assert not store.root.exists()
+
+
+def test_the_dry_run_probes_children_of_a_parent_that_is_not_there(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "task=sentiment",
+        "size=100",
+        "mask=all",
+        "seed=0",
+        "scheme=bert",
+        "--dry-run",
+        "--local",
+        "--store",
+        str(store.root),
+    ]
+    assert launch.main(reinit_grid, words) == 0
+    assert "2 to run (1 of them parents of others)" in capsys.readouterr().out
+    assert not store.root.exists()
+
+
+def test_a_smoke_run_leaves_the_answers_alone(question: Sweep, store: Store) -> None:
+    assert call(question, store, "--local") == 0
+    answers = {p: p.read_bytes() for p in (store.root / "sweeps" / question.name).rglob("*") if p.is_file()}
+    assert call(question, store, "--local", "--smoke") == 0
+    assert (store.root / "sweeps" / f"{question.name}-smoke" / "table.md").is_file()
+    assert {p: p.read_bytes() for p in answers} == answers
+
+
+def test_an_error_with_brackets_is_printed_as_it_is(
+    question: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("[enforce fail] at [/alloc.cpp:118]")
+
+    monkeypatch.setattr(importlib.import_module("plm.train"), "_loop", fail)
+    assert call(question, store, "--local") == 1
+    assert "[enforce fail] at [/alloc.cpp:118]" in capsys.readouterr().out
+
+
+def test_a_cluster_that_is_not_there_is_refused(
+    question: Sweep, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(question, store, "--address", "127.0.0.1:1") == 2
+    assert "no Ray cluster answers there" in capsys.readouterr().err
+    assert call(question, store, "--address", "ray://127.0.0.1:10001") == 2
     assert not store.root.exists()
 
 

@@ -12,7 +12,7 @@ from plm import Bert, Execution, RunSpec, Store, finetune, pretrain, steps, trai
 from plm.data.world import World
 from sweeps.engine.plan import Plan, plan
 from sweeps.engine.schedule import BLOCKED, Schedule
-from sweeps.engine.sweep import Sweep
+from sweeps.engine.sweep import Curve, Sweep
 from sweeps.reinit_grid import sweep as reinit_grid
 
 
@@ -29,10 +29,12 @@ def family(question: Sweep) -> Sweep:
     )
     parent = pretrain(bert, "world", duration=steps(2), seq_len=16, dtype="float32")
 
-    def run(*, seed: int) -> RunSpec:
-        return finetune("sentiment", init=parent.final, size=8, seed=seed, duration=steps(1), dtype="float32")
+    def run(*, lr: float, seed: int) -> RunSpec:
+        return finetune("sentiment", init=parent.final, size=8, seed=seed, lr=lr, duration=steps(1), dtype="float32")
 
-    return replace(question, run=run, over={"seed": question.over["seed"]}, curve=question.curve)  # type: ignore[index,call-overload]
+    grid = {name: question.over[name] for name in ("lr", "seed")}  # type: ignore[call-overload]
+    curve = Curve(axis="lr", position=float, label="learning rate", line="lr")
+    return replace(question, run=run, over=grid, curve=curve)
 
 
 def test_parents_come_first_and_once(question: Sweep, store: Store) -> None:

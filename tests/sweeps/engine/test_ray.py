@@ -118,15 +118,16 @@ def test_more_than_a_node_has_is_refused(encoder: str, toy: str, tmp_path: Path)
     assert not (tmp_path / "s").exists()
 
 
-def test_ctrl_c_ends_with_130_and_everything_resumable(encoder: str, toy: str, tmp_path: Path) -> None:
-    words = command(encoder, toy, tmp_path, *LONG)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_sweep_is_resumable(encoder: str, toy: str, tmp_path: Path, number: int, status: int) -> None:
+    words = command(encoder, toy, tmp_path, "duration=steps:150", "seed=0:2")
     driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while not list(tmp_path.glob("runs/*/DONE")) and driver.poll() is None:
+    while not list(tmp_path.glob("runs/*/attempts/*")) and driver.poll() is None:
         time.sleep(0.05)
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(number)
     _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 130, said.decode()
+    assert driver.returncode == status, said.decode()
     assert b"the same command goes on" in said
     again = call(words)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert finished_attempts(tmp_path) == [1] * 12
+    assert finished_attempts(tmp_path) == [1] * 6

@@ -25,6 +25,7 @@ def finished(question: Sweep, store: Store) -> Plan:
     planned = plan(question, store)
     for spec in planned.runs.values():
         train(spec, store=store)
+    results.note_cells(planned, store)
     return plan(question, store)
 
 
@@ -42,26 +43,45 @@ def test_a_row_holds_every_axis_and_metric(finished: Plan, store: Store) -> None
 
 
 def test_scores_can_be_recomputed_from_the_predictions(finished: Plan, store: Store) -> None:
-    for row in results.collect(finished, store):
+    for row in results.collect(finished.sweep.name, store):
         records = from_parquet(store.get(f"runs/{row['run_id']}/predictions.parquet") or b"")
         labels = [r["label"] for r in records]
         assert row["val/score"] == pytest.approx(accuracy_score(labels, predicted(records)), abs=1e-12)
 
 
 def test_results_are_the_union_of_all_calls(finished: Plan, question: Sweep, store: Store) -> None:
-    results.save(finished, store)
-    fewer = plan(question, store, {"mask": "none", "seed": "0:1"})
-    assert len(results.save(fewer, store)) == 1
     more = plan(question, store, {"seed": "2"})
+    results.note_cells(more, store)
     results.save(more, store)
     rows = read(store, question.name)
     assert len(rows) == 9
-    assert sorted(row["status"] for row in rows) == ["done"] * 6 + ["missing"] * 3  # type: ignore[type-var]
+    assert sorted(str(row["status"]) for row in rows) == ["done"] * 6 + ["missing"] * 3
+
+
+def test_a_damaged_results_file_is_made_anew(finished: Plan, store: Store) -> None:
+    store.put(f"sweeps/{finished.sweep.name}/results.parquet", b"garbage")
+    results.save(finished, store)
+    assert len(read(store, finished.sweep.name)) == 6
+
+
+def test_a_damaged_record_of_the_calls_is_named(finished: Plan, store: Store) -> None:
+    for garbage in (b"{}", b"garbage"):
+        store.put(f"sweeps/{finished.sweep.name}/sweep.json", garbage)
+        with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
+            results.save(finished, store)
+
+
+def test_only_the_baseline_is_the_baseline(question: Sweep, store: Store) -> None:
+    planned = plan(question, store, {"mask": "01,11", "seed": "0"})
+    arms = results.arms(planned, store)
+    assert not any(arm.is_baseline for arm in arms)
+    assert any("no baseline among these cells" in line for line in results.caption(arms))
+    assert [arm.is_baseline for arm in results.arms(plan(question, store), store)] == [True, False, False]
 
 
 def test_an_arm_is_a_cell_over_its_seeds(finished: Plan, store: Store) -> None:
     arms = results.arms(finished, store)
-    rows = results.collect(finished, store)
+    rows = results.collect(finished.sweep.name, store)
     assert [arm.point["mask"] for arm in arms] == ["00", "01", "11"]
     for arm in arms:
         values = [row["val/score"] for row in rows if row["mask"] == arm.point["mask"]]
