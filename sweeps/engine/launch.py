@@ -46,12 +46,9 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
     given = parser(sweep).parse_intermixed_args(arguments)
     try:
         return _main(sweep, given)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"{given.prog}: {error}", file=sys.stderr)
-        return WRONG
-    except OSError as error:
-        print(f"{given.prog}: {error}", file=sys.stderr)
-        return WRONG
+        return SOME_FAILED if given.started else WRONG
     except KeyboardInterrupt:  # while planning: nothing was started
         return 128 + signal.SIGINT
     except Interrupted as interrupted:
@@ -92,7 +89,7 @@ def parser(sweep: Sweep) -> argparse.ArgumentParser:
     )
     parser.add_argument("--local", action="store_true", help="this process, one run at a time, no Ray")
     parser.add_argument("--table", action="store_true", help="print what is known so far and stop")
-    parser.set_defaults(prog=prog)
+    parser.set_defaults(prog=prog, started=False)
     return parser
 
 
@@ -219,6 +216,7 @@ def _execute(planned: Plan, store: Store, resources: Resources, given: argparse.
     schedule, received = Schedule(planned), list[int]()
     with _connected(schedule, resources, given), _signals(received):
         note_cells(planned, store)
+        given.started = True
         console.print(
             f"{len(planned.runs)} runs: {schedule.count('done')} finished before, {len(planned.missing)} to run",
             highlight=False,

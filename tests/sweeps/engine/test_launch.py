@@ -161,6 +161,19 @@ def test_an_error_with_brackets_is_printed_as_it_is(
     assert "[enforce fail] at [/alloc.cpp:118]" in capsys.readouterr().out
 
 
+def test_trouble_after_the_start_is_not_a_wrong_command(
+    question: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sweeps.engine.figures.save", full)
+    assert call(question, store, "--local") == 1
+    assert "No space left" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert call(question, store, "--local") == 0
+
+
 def test_a_cluster_that_is_not_there_is_refused(
     question: Sweep, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
