@@ -69,6 +69,8 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
             _subplot(ax, curve, [arm for arm in panel if _value(arm, curve.beside) == value])
             if len(beside) > 1:
                 ax.set_title(str(value), fontsize=9)
+        if axes[0][0].get_ylim()[1] > 1.03:  # no score is above 1, though an interval may reach beyond
+            axes[0][0].set_ylim(top=1.03)
         axes[0][0].set_ylabel(f"{panel[0].metric} on the evaluation split")
         handles, labels = _legend(axes[0])
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
@@ -115,7 +117,6 @@ def _subplot(ax: Axes, curve: Curve, arms: Sequence[Arm]) -> None:
                 _line(ax, chosen, name if len(controls) == 1 else f"{name}, {curve.control} {control}", i, j)
     for guess in {a.guess for a in arms if a.guess is not None}:
         ax.axhline(guess, color="0.4", linestyle=":", linewidth=1, label="commonest label")
-    ax.set_ylim(top=min(ax.get_ylim()[1], 1.03))  # no score is above 1, though an interval may reach beyond
     ax.set_xlabel(curve.label)
     if all(curve.position(arm.point[curve.axis]).is_integer() for arm in arms):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -136,6 +136,18 @@ def test_the_figure_has_a_line_its_seeds_and_the_guess(finished: Plan, store: St
     assert "commonest label" in ax.get_legend_handles_labels()[1]
 
 
+def test_subplots_beside_each_other_show_all_of_their_points(finished: Plan, store: Store) -> None:
+    low = results.arms(finished, store)
+    high = [
+        replace(a, point=a.point | {"task": "other"}, estimate=a.estimate and replace(a.estimate, mean=0.99))
+        for a in low
+    ]
+    figure = figures.draw(finished.sweep.curve, [*low, *high])
+    assert len(figure.axes) == 2
+    for ax in figure.axes:
+        assert max(max(line.get_ydata()) for line in ax.lines) <= ax.get_ylim()[1]
+
+
 def test_figures_are_the_same_bytes_twice(finished: Plan, store: Store) -> None:
     arms = results.arms(finished, store)
     keys = figures.save(finished, arms, store)
