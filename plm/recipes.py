@@ -180,7 +180,7 @@ def model(name: Source | str) -> Source:
 
 
 def world_bert() -> RunSpec:
-    """The embedded default's parent: a small BERT pretrained on the generated language, about four minutes on one core.
+    """The embedded default's parent: a small BERT pretrained on the generated language, some minutes on one core.
 
     Small batches of short blocks, wide initial weights and many masks leave the unigram plateau soonest; at twice the
     learning rate it is never left.
