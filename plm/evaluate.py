@@ -6,6 +6,7 @@ The predictions are kept so that every score can be recomputed and every compari
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,19 +35,29 @@ def evaluate(model: PreTrainedModel, spec: RunSpec, stream: Stream) -> Evaluatio
 
     Where the loss is not a number nothing is scored.
     """
-    was_training = model.training
+    was_training, objective = model.training, spec.objective
     model.eval()
     device = next(model.parameters()).device
-    loss, count, records = 0.0, 0, []
+    losses, counts, right = Counter[str](), Counter[str](), Counter[str]()
+    records = []
     for batch in stream.evaluation():
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-            summed, outputs = spec.objective.loss(model, batch)
-        loss, count = loss + float(summed), count + spec.objective.count(batch)
-        records += spec.objective.predictions(batch, outputs.float())
+            scored = objective.losses(model, batch)
+        counts.update(objective.counts(batch))
+        for name, part in scored.items():
+            losses[name] += float(part.loss.sum())  # type: ignore[assignment]  # a Counter adds up floats too
+            if part.right is not None:
+                right[name] += int(part.right.sum())
+        records += objective.predictions(batch, scored)
     model.train(was_training)
     records.sort(key=lambda record: record["id"])
-    metrics = {"val/loss": loss / max(1, count)}
+    parts = {name: losses[name] / max(1, counts[name]) for name in objective.components}
+    loss = sum(parts[name] * weight for name, weight in objective.weights.items())
+    metrics = {"val/loss": loss}
+    if len(parts) > 1:
+        metrics |= {f"val/{name}": value for name, value in parts.items()}
+    metrics |= {f"val/{name}_accuracy": right[name] / max(1, counts[name]) for name in right}
     task = getattr(spec.data, "task", None)
     if task is None or not math.isfinite(loss):
         return Evaluation(metrics, records)

@@ -157,5 +157,6 @@ REPORTED = {
     "train/tokens": ("input tokens seen", "none"),
     "val/loss": ("nats per predicted token or example, or squared error", "min"),
     "val/score": ("the task's first metric", "max"),
+    "val/mlm_accuracy": ("share of the masked tokens that are predicted right", "max"),
 } | {f"val/{name}": (f"{name}, from {metric.low:g} to 1", "max") for name, metric in METRICS.items()}
 """Metric name -> (unit, direction)."""

@@ -17,6 +17,7 @@ from plm.inits.load import Load
 from plm.inits.reinit import Reinit
 from plm.inits.scratch import Scratch
 from plm.models import Model, shape
+from plm.objectives import Objective
 from plm.objectives.classify import Classify
 from plm.objectives.mlm import MaskedLM
 from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds, Source
@@ -68,23 +69,23 @@ def pretrain(
     architecture: Model,
     text: str,
     *,
+    objective: Objective | None = None,
     duration: Duration,
     vocabulary: str | None = None,
     seed: int = 0,
     lr: float = 1e-4,
     warmup_steps: int = 0,
     weight_decay: float = 0.01,
-    mask_rate: float = 0.15,
     batch_size: int = 32,
     seq_len: int = 128,
     dtype: str = "bfloat16",
 ) -> RunSpec:
-    """Pretrain a model from scratch with masked language modelling.
+    """Pretrain a model from scratch.
 
     Args:
+        objective: What is minimised; None: masked language modelling.
         text: `world` (the generated language), or a folder with train and validation files of text.
         vocabulary: The model (by path or hub id) whose tokenizer reads the text; None for `world`.
-        mask_rate: Share of the tokens that are predicted.
 
     Raises:
         ValueError: no such folder or model; the architecture's vocabulary is smaller than the tokenizer's, or it reads
@@ -109,7 +110,7 @@ def pretrain(
     if duration.unit == "epochs":
         raise ValueError(f"a duration of {duration}: pretraining is given in steps or tokens.")
     return RunSpec(
-        objective=MaskedLM(mask_rate),
+        objective=objective or MaskedLM(),
         init=Scratch(architecture),
         data=corpus,
         optim=AdamW(lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps),
@@ -204,7 +205,7 @@ def world_bert() -> RunSpec:
         duration=steps(4000),
         lr=1e-3,
         warmup_steps=200,
-        mask_rate=0.3,
+        objective=MaskedLM(0.3),
         batch_size=16,
         seq_len=32,
         dtype="float32",

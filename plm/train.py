@@ -27,10 +27,11 @@ from transformers import PreTrainedModel
 from plm import checkpoint, optim
 from plm.build import Built, Cache, build, seeded
 from plm.data import tokenizer as tokenizers
-from plm.data.collate import BlockStream, ExampleStream, Stream, tokenise
+from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
 from plm.evaluate import Evaluation, evaluate
 from plm.models import shape
+from plm.objectives import total
 from plm.predictions import to_parquet
 from plm.rng import seed_of
 from plm.spec import RunSpec
@@ -161,17 +162,17 @@ def _loop(
     optimizer = optim.build(model, spec.optim)
     progress = checkpoint.resume(folder, model, optimizer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
     earlier, step = progress["seconds"], progress["step"]
-    total = spec.total_steps
+    last = spec.total_steps
     pretraining = isinstance(spec.data, Corpus)
-    keep = {*execution.keep, *([total] if pretraining or execution.keep_weights else [])}
-    log_every, evaluate_every = max(1, total // LINES), max(1, total // EVALUATIONS) if pretraining else total
+    keep = {*execution.keep, *([last] if pretraining or execution.keep_weights else [])}
+    log_every, evaluate_every = max(1, last // LINES), max(1, last // EVALUATIONS) if pretraining else last
     # The evaluation at the step that is gone on from is made again.
     lines = [
         line for line in folder.metrics() if line["step"] < step or (line["step"] == step and "val/loss" not in line)
     ]
     architecture = shape(spec.init.architecture())
     _note_environment(folder, execution)
-    attempt.record["total"], attempt.record["from"] = total, step
+    attempt.record["total"], attempt.record["from"] = last, step
 
     def publish(files: dict[str, bytes] | None = None) -> None:
         attempt.check()
@@ -179,22 +180,22 @@ def _loop(
         if files:
             folder.put_checkpoint(step, files)
 
-    while True:  # total + 1 passes, so that the last evaluation and the last save take the same path as all others
+    while True:  # last + 1 passes, so that the last evaluation and the last save take the same path as all others
         attempt.record["step"] = step
         if attempt.lost:
             attempt.check()
         evaluation = None
-        if (step % evaluate_every == 0 and step > 0) or step == total:
+        if (step % evaluate_every == 0 and step > 0) or step == last:
             evaluation = evaluate(model, spec, stream)
             if not math.isfinite(evaluation.metrics["val/loss"]):
                 publish()
                 raise Diverged(
-                    f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} of {total}."
+                    f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} of {last}."
                 )
             lines.append(_line(step, progress["tokens"], evaluation.metrics))
         progress["step"], progress["seconds"] = step, earlier + time.monotonic() - began
-        stopping = step < total and should_stop()
-        due = time.monotonic() - saved > execution.save_seconds and step < total
+        stopping = step < last and should_stop()
+        due = time.monotonic() - saved > execution.save_seconds and step < last
         if step in keep or stopping or due:
             publish(checkpoint.model_files(model, tokenizers.of(spec)) | checkpoint.progress_files(optimizer, progress))
             _prune(folder, keep)
@@ -204,21 +205,21 @@ def _loop(
             reporter.report(step, {k: v for k, v in lines[-1].items() if "/" in k}, kept)
         if stopping:
             attempt.end("stopped")
-            raise Stopped(f"{spec.run_id} stopped at step {step} of {total}; the same call goes on from there.")
-        if step == total:
+            raise Stopped(f"{spec.run_id} stopped at step {step} of {last}; the same call goes on from there.")
+        if step == last:
             break
 
-        lr = optim.learning_rate(spec.optim, step, total)
+        lr = optim.learning_rate(spec.optim, step, last)
         loss, grad_norm, tokens = train_step(model, optimizer, spec, stream.batch(step), step, lr, execution)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             publish()
-            raise Diverged(f"{spec.run_id}: loss {loss}, gradient norm {grad_norm} at step {step} of {total}.")
+            raise Diverged(f"{spec.run_id}: loss {loss}, gradient norm {grad_norm} at step {step} of {last}.")
         step += 1
         progress["tokens"] += tokens
         progress["flops"] += (
             3 * tokens * architecture.flops_per_token(tokens / spec.batch_size)
         )  # backward is twice forward
-        if step % log_every == 0 or step == total:
+        if step % log_every == 0 or step == last:
             lines.append(
                 _line(step, progress["tokens"], {"train/loss": loss, "train/grad_norm": grad_norm, "train/lr": lr})
             )
@@ -249,16 +250,16 @@ def train_step(
         group["lr"] = lr
     tokens = int(batch["attention_mask"].sum())
     batch = {name: tensor.to(execution.device) for name, tensor in batch.items()}
-    count = spec.objective.count(batch)
+    counts = spec.objective.counts(batch)
     size = len(batch["input_ids"])
     loss = 0.0
     with seeded(seed_of(spec.seeds.noise, "dropout", step)):  # stateless, so that a resumed run needs no generator
         for start in range(0, size, execution.micro_batch or size):
             part = {name: tensor[start : start + (execution.micro_batch or size)] for name, tensor in batch.items()}
             with torch.autocast(torch.device(execution.device).type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-                summed, _ = spec.objective.loss(model, part)
-            (summed / max(1, count)).backward()  # normalised once, by the count of the whole batch
-            loss += float(summed.detach()) / max(1, count)
+                mean = total(spec.objective, spec.objective.losses(model, part), counts)
+            mean.backward()
+            loss += float(mean.detach())
     grad_norm = float(nn.utils.clip_grad_norm_(model.parameters(), spec.optim.clip))
     if math.isfinite(grad_norm):
         optimizer.step()
@@ -269,7 +270,7 @@ def train_step(
 def open_stream(spec: RunSpec, store: Store, cache: Cache) -> Stream:
     """The batches of a run; what was tokenised stays in the cache."""
     if isinstance(spec.data, Corpus):
-        return BlockStream(spec, store.root / "data")
+        return CorpusStream(spec, store.root / "data")
     key = (spec.data.task, tokenizers.source(spec), spec.init.architecture(), spec.seq_len)
     rows = cache.remember(cache.data, key, lambda: tokenise(spec, tokenizers.of(spec), spec.seq_len))
     return ExampleStream(spec, rows, segments=shape(spec.init.architecture()).segments)

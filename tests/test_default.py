@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from plm import Execution, RunSpec, Store, finetune, reinit, steps, train
 from plm.build import Cache
 from plm.data.corpus import Corpus, blocks
-from plm.objectives.mlm import IGNORED
+from plm.objectives import IGNORED
 from plm.recipes import world_bert
 from plm.train import open_stream
 

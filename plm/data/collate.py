@@ -20,7 +20,6 @@ from plm.data import tokenizer as tokenizers
 from plm.data.corpus import Corpus, block_order, blocks
 from plm.data.examples import batches
 from plm.models import config_of
-from plm.objectives.mlm import MaskedLM, mask
 from plm.rng import numpy_stream
 from plm.spec import RunSpec
 from plm.tasks import load
@@ -134,30 +133,23 @@ class ExampleStream:
         }
 
 
-class BlockStream:
-    """Batches of masked blocks of a corpus."""
+class CorpusStream:
+    """Batches of a corpus, corrupted as the objective says."""
 
     def __init__(self, spec: RunSpec, folder: Path) -> None:
         assert isinstance(spec.data, Corpus)
-        assert isinstance(spec.objective, MaskedLM)
-        self._spec, self._objective = spec, spec.objective
+        self._spec = spec
         self._train, self._held_out = (
             blocks(spec.data, split, spec.seq_len, folder) for split in ("train", "validation")
         )
-        tokenizer = spec.data.tokenizer()
-        mask_id = tokenizer.token_to_id("[MASK]")
-        if mask_id is None:
-            raise ValueError("the tokenizer has no [MASK] token, which masked language modelling needs.")
-        self._mask_id, self._vocab_size = mask_id, tokenizer.get_vocab_size()
-        self._special = np.array(
-            [tokenizer.token_to_id(t) for t in tokenizers.SPECIAL.values() if tokenizer.token_to_id(t) is not None]
-        )
+        self._symbols = tokenizers.symbols(spec.data.tokenizer())
         self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
     def batch(self, step: int) -> dict[str, Tensor]:
         positions = np.arange(step * self._spec.batch_size, (step + 1) * self._spec.batch_size)
         rows = [self._order(int(p) // len(self._train))[p % len(self._train)] for p in positions]
-        return self._masked(self._train[rows], np.asarray(rows), numpy_stream(self._spec.seeds.noise, "mask", step))
+        draw = numpy_stream(self._spec.seeds.noise, "mask", step)
+        return self._corrupted(self._train[rows], np.asarray(rows), draw)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if self._epoch[0] != epoch:
@@ -168,23 +160,15 @@ class BlockStream:
         count = min(EVALUATION_BLOCKS, len(self._held_out))
         for start in range(0, count, EVALUATION_BATCH):
             rows = np.arange(start, min(start + EVALUATION_BATCH, count))
-            yield self._masked(self._held_out[rows], rows, numpy_stream(EVALUATION_MASKS, "evaluation masks", start))
+            draw = numpy_stream(EVALUATION_MASKS, "evaluation masks", start)
+            yield self._corrupted(self._held_out[rows], rows, draw)
 
-    def _masked(self, ids: NDArray[np.int32], rows: NDArray[np.int64], draw: np.random.Generator) -> dict[str, Tensor]:
-        inputs, labels = mask(
-            ids.astype(np.int64),
-            np.isin(ids, self._special),
-            draw,
-            rate=self._objective.rate,
-            mask_id=self._mask_id,
-            vocab_size=self._vocab_size,
-        )
-        return {
-            "input_ids": torch.from_numpy(inputs),
-            "labels": torch.from_numpy(labels),
-            "attention_mask": torch.ones(ids.shape, dtype=torch.long),
-            "ids": torch.from_numpy(rows),
-        }
+    def _corrupted(
+        self, ids: NDArray[np.int32], rows: NDArray[np.int64], draw: np.random.Generator
+    ) -> dict[str, Tensor]:
+        clean = {"input_ids": ids.astype(np.int64), "attention_mask": np.ones(ids.shape, np.int64)}
+        batch = self._spec.objective.corrupt(clean, self._symbols, draw)
+        return {name: torch.from_numpy(array) for name, array in batch.items()} | {"ids": torch.from_numpy(rows)}
 
     def notes(self) -> dict[str, Any]:
         """The size of the corpus."""

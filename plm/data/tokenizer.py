@@ -9,8 +9,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from plm.data.examples import Examples
 from plm.external import verify
@@ -30,6 +34,27 @@ SPECIAL = {
     "mask_token": "[MASK]",
 }
 VOCABULARIES = ("vocab.", "spiece.model", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """What corruption must know of a tokenizer of V tokens."""
+
+    size: int
+    special: NDArray[np.bool_]
+    """(V,) which tokens stand for no text; rows beyond V are models' padding of the vocabulary."""
+    pad: int
+    cls: int | None
+    sep: int | None
+    mask: int | None
+
+
+def symbols(tokenizer: Tokenizer) -> Symbols:
+    """The special tokens of a tokenizer."""
+    ids = {role: tokenizer.token_to_id(token) for role, token in SPECIAL.items()}
+    special = np.zeros(tokenizer.get_vocab_size(), bool)
+    special[[i for i in ids.values() if i is not None]] = True
+    return Symbols(len(special), special, ids["pad_token"] or 0, ids["cls_token"], ids["sep_token"], ids["mask_token"])
 
 
 def of(spec: RunSpec) -> Tokenizer:

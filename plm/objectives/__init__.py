@@ -1,20 +1,43 @@
 """What is minimised: from a batch and a model to a loss.
 
-An `Objective` says which head the model carries, what a batch holds, and the loss *summed* over what is predicted with
-the count of it, so that the loop can normalise once however the batch was cut into micro-batches. What is measured
-downstream is a `Task`.
+An `Objective` says which head the model carries, what is hidden of clean text, and the loss of every prediction that is
+scored. It may have several components (masked tokens, sentence order): each is normalised by its own count, so that the
+loop can do it once however the batch was cut into micro-batches. What is measured downstream is a `Task`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from plm.data.tokenizer import Symbols
+
     Batch = dict[str, torch.Tensor]
+
+Arrays = dict[str, NDArray[Any]]
+Sentences = list[NDArray[np.int64]]
+"""Token ids of consecutive sentences."""
+
+IGNORED = -100
+"""The label of a position that is not scored."""
+
+
+class Scored(NamedTuple):
+    """What one component says of some sequences: K predictions, in order of sequence and position."""
+
+    loss: torch.Tensor
+    """(K,) of each prediction: nats, or squared error."""
+    right: torch.Tensor | None = None
+    """(K,) whether the largest output was the label; None where that makes no sense."""
+    outputs: torch.Tensor | None = None
+    """(K, C) what a task's predictions are read from."""
 
 
 class Objective(ABC):
@@ -22,22 +45,57 @@ class Objective(ABC):
 
     kind: ClassVar[str]
     version: ClassVar[int]
+    components: tuple[str, ...]
+    """Names of the losses that are added up."""
+    pairs: bool = False
+    """Whether it reads two segments of sentences instead of packed text."""
+    static: bool = False
+    """Whether a sequence is corrupted the same way each time it is seen."""
 
     @abstractmethod
     def auto(self) -> Any:
-        """transformers' automatic class for models with this objective's head."""
+        """transformers' automatic class for models with this objective's head, or a class of ours with its interface."""
 
     def configure(self, config: PreTrainedConfig) -> None:  # noqa: B027  # most heads need nothing
         """Set what the head needs in the configuration."""
 
-    @abstractmethod
-    def count(self, batch: Batch) -> int:
-        """Predictions that are scored in a batch: tokens or examples."""
+    @property
+    def weights(self) -> dict[str, float]:
+        """The factor of each component in the loss."""
+        return dict.fromkeys(self.components, 1.0)
+
+    def pair(
+        self, sentences: Sentences, elsewhere: Sentences, draw: np.random.Generator
+    ) -> tuple[Sentences, Sentences, int]:
+        """Two segments and their label, from consecutive sentences (two at least) and some of another document."""
+        raise NotImplementedError(f"{self.kind} reads packed text")
+
+    def corrupt(self, batch: Arrays, symbols: Symbols, draw: np.random.Generator) -> Arrays:
+        """Hide of clean text what is to be predicted: adds labels, may change `input_ids` (B, T)."""
+        raise NotImplementedError(f"{self.kind} reads a task's examples")
 
     @abstractmethod
-    def loss(self, model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss summed over the scored predictions (a scalar), and the outputs that predictions are read from."""
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Predictions that are scored in a batch, by component."""
 
     @abstractmethod
-    def predictions(self, batch: Batch, outputs: torch.Tensor) -> list[dict[str, Any]]:
-        """A record for each sequence of an evaluated batch."""
+    def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
+        """The loss of every prediction, by component."""
+
+    def predictions(self, batch: Batch, scored: dict[str, Scored]) -> list[dict[str, Any]]:
+        """A record for each sequence of an evaluated batch: nats and number of predictions of the first component."""
+        first = self.components[0]
+        each = [
+            self.counts({name: tensor[i : i + 1] for name, tensor in batch.items()})[first]
+            for i in range(len(batch["ids"]))
+        ]
+        return [
+            {"id": int(i), "label": float(n), "logits": [float(part.sum())]}
+            for i, n, part in zip(batch["ids"], each, scored[first].loss.split(each), strict=True)
+        ]
+
+
+def total(objective: Objective, scored: dict[str, Scored], counts: dict[str, int]) -> torch.Tensor:
+    """The loss (a scalar): each component's sum by the count of the whole batch, times its weight."""
+    weights = objective.weights
+    return sum(scored[name].loss.sum() * (weights[name] / max(1, counts[name])) for name in objective.components)  # type: ignore[return-value]

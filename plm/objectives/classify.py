@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float
 
-from plm.objectives import Objective
+from plm.objectives import Objective, Scored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ class Classify(Objective):
 
     kind: ClassVar[str] = "objectives/classify"
     version: ClassVar[int] = 1
+    components: ClassVar[tuple[str, ...]] = ("classify",)
     num_labels: int
     """Number of classes; 1 for regression."""
 
@@ -35,25 +36,27 @@ class Classify(Objective):
         if config.pad_token_id is None:  # decoders find the last token by it
             config.pad_token_id = 0
 
-    def count(self, batch: Batch) -> int:
-        return len(batch["labels"])
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return {"classify": len(batch["labels"])}
 
-    def loss(self, model: PreTrainedModel, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, "B C"]]:
+    def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
         inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "ids")}
         logits = model(**inputs).logits.float()
-        return classification_loss(logits, batch["labels"]), logits
+        return {"classify": Scored(classification_loss(logits, batch["labels"]), outputs=logits.detach())}
 
-    def predictions(self, batch: Batch, outputs: Tensor) -> list[dict[str, Any]]:
+    def predictions(self, batch: Batch, scored: dict[str, Scored]) -> list[dict[str, Any]]:
+        outputs = scored["classify"].outputs
+        assert outputs is not None
         return [
             {"id": int(i), "label": float(y), "logits": row}
             for i, y, row in zip(batch["ids"], batch["labels"], outputs.tolist(), strict=True)
         ]
 
 
-def classification_loss(logits: Float[Tensor, "B C"], labels: Tensor) -> Float[Tensor, ""]:
-    """Summed cross-entropy in nats; summed squared error where C is 1."""
+def classification_loss(logits: Float[Tensor, "B C"], labels: Tensor) -> Float[Tensor, " B"]:
+    """Cross-entropy in nats; squared error where C is 1."""
     from torch.nn import functional as F
 
     if logits.shape[1] == 1:
-        return F.mse_loss(logits[:, 0], labels.float(), reduction="sum")
-    return F.cross_entropy(logits, labels.long(), reduction="sum")
+        return F.mse_loss(logits[:, 0], labels.float(), reduction="none")
+    return F.cross_entropy(logits, labels.long(), reduction="none")

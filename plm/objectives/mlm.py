@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from numpy.typing import NDArray
 
-from plm.objectives import Objective
+from plm.objectives import IGNORED, Arrays, Objective, Scored
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
+    from plm.data.tokenizer import Symbols
     from plm.objectives import Batch
-
-IGNORED = -100
-"""The label of a position that is not scored."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,7 @@ class MaskedLM(Objective):
 
     kind: ClassVar[str] = "objectives/mlm"
     version: ClassVar[int] = 1
+    components: ClassVar[tuple[str, ...]] = ("mlm",)
     rate: float = 0.15
     """Share of the tokens (special ones aside) that are predicted."""
 
@@ -35,26 +33,27 @@ class MaskedLM(Objective):
 
         return AutoModelForMaskedLM
 
-    def count(self, batch: Batch) -> int:
-        return int((batch["labels"] != IGNORED).sum())
+    def corrupt(self, batch: Arrays, symbols: Symbols, draw: np.random.Generator) -> Arrays:
+        if symbols.mask is None:
+            raise ValueError("the tokenizer has no [MASK] token, which masked language modelling needs.")
+        ids = batch["input_ids"]
+        inputs, labels = mask(
+            ids, symbols.special[ids], draw, rate=self.rate, mask_id=symbols.mask, vocab_size=symbols.size
+        )
+        return {**batch, "input_ids": inputs, "labels": labels}
 
-    def loss(self, model: PreTrainedModel, batch: Batch) -> tuple[Float[Tensor, ""], Tensor]:
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return {"mlm": int((batch["labels"] != IGNORED).sum())}
+
+    def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
         from torch.nn import functional as F
 
         scored = batch["labels"] != IGNORED
         hidden = model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])[0]
         # The vocabulary projection is the largest product of a small model: compute it only where it is scored.
         logits = _head(model)(hidden[scored]).float()
-        nats = F.cross_entropy(logits, batch["labels"][scored], reduction="none")
-        return nats.sum(), nats.detach()
-
-    def predictions(self, batch: Batch, outputs: Tensor) -> list[dict[str, Any]]:
-        """Nats and predicted tokens of each sequence."""
-        counts = (batch["labels"] != IGNORED).sum(1).tolist()
-        return [
-            {"id": int(i), "label": float(n), "logits": [float(part.sum())]}
-            for i, n, part in zip(batch["ids"], counts, outputs.split(counts), strict=True)
-        ]
+        labels = batch["labels"][scored]
+        return {"mlm": Scored(F.cross_entropy(logits, labels, reduction="none"), logits.detach().argmax(-1) == labels)}
 
 
 def _head(model: PreTrainedModel) -> Any:

@@ -171,7 +171,7 @@ def _time_evaluation(model: Any, spec: RunSpec, stream: Any) -> float:
     began = time.monotonic()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=spec.dtype == "bfloat16"):
         for batch in sample:
-            spec.objective.loss(model.eval(), {n: t.to(next(model.parameters()).device) for n, t in batch.items()})
+            spec.objective.losses(model.eval(), {n: t.to(next(model.parameters()).device) for n, t in batch.items()})
     return (time.monotonic() - began) * len(batches) / len(sample)
 
 

@@ -229,10 +229,12 @@ def test_decoders_read_a_text_alone_as_they_do_in_a_batch(tmp_path, toy_task):
     model = build(spec, store, cache).model.eval()
     batch = next(iter(open_stream(spec, store, cache).evaluation()))
     with torch.no_grad():
-        together = objective.loss(model, batch)[1]
+        together = objective.losses(model, batch)["classify"].outputs
         shortest = {n: t[-1:] for n, t in batch.items()}
         length = int(shortest["attention_mask"].sum())
-        alone = objective.loss(model, {n: t[:, :length] if t.ndim == 2 else t for n, t in shortest.items()})[1]
+        alone = objective.losses(model, {n: t[:, :length] if t.ndim == 2 else t for n, t in shortest.items()})[
+            "classify"
+        ].outputs
     assert torch.allclose(together[-1:], alone, atol=1e-5)
 
 

@@ -15,8 +15,9 @@ import plm
 from plm import optim
 from plm.build import Cache, build
 from plm.metrics import METRICS
+from plm.objectives import IGNORED, total
 from plm.objectives.classify import Classify
-from plm.objectives.mlm import IGNORED, MaskedLM, mask
+from plm.objectives.mlm import MaskedLM, mask
 from plm.registry import names
 from plm.spec import TRAINER
 from plm.store import Store
@@ -78,25 +79,32 @@ def evaluated(spec, folder):
     stream, model = open_stream(spec, store, cache), build(spec, store, cache).model.eval()
     batch = next(iter(stream.evaluation()))
     with torch.no_grad():
-        return spec.objective, model, batch, *spec.objective.loss(model, batch)
+        return spec.objective, model, batch, spec.objective.losses(model, batch)
 
 
 def test_the_loss_is_a_sum_over_what_is_counted(run, tmp_path):
     """So that parts of a batch add up to the batch."""
-    objective, model, batch, whole, _ = evaluated(run[1], tmp_path)
+    objective, model, batch, whole = evaluated(run[1], tmp_path)
     halves = [{n: t[rows] for n, t in batch.items()} for rows in (slice(0, 5), slice(5, None))]
+    counts = objective.counts(batch)
+    assert set(counts) == set(whole) == set(objective.components) == set(objective.weights)
+    assert all(len(whole[name].loss) == counts[name] > 0 for name in counts)
     with torch.no_grad():
-        assert sum(float(objective.loss(model, half)[0]) for half in halves) == pytest.approx(float(whole), rel=1e-5)
-    assert sum(map(objective.count, halves)) == objective.count(batch) > 0
+        parts = [total(objective, objective.losses(model, half), counts) for half in halves]
+    assert float(sum(parts)) == pytest.approx(float(total(objective, whole, counts)), rel=1e-5)
+    for name in counts:
+        assert sum(objective.counts(half)[name] for half in halves) == counts[name]
 
 
 def test_every_sequence_has_one_prediction(run, tmp_path):
-    objective, _, batch, loss, outputs = evaluated(run[1], tmp_path)
-    records = objective.predictions(batch, outputs)
+    objective, _, batch, scored = evaluated(run[1], tmp_path)
+    records = objective.predictions(batch, scored)
     assert [r["id"] for r in records] == batch["ids"].tolist()
     assert all(set(r) == {"id", "label", "logits"} and isinstance(r["logits"], list) for r in records)
     if run[0] in FREE_OF_A_TASK:
-        assert sum(r["logits"][0] for r in records) == pytest.approx(float(loss), rel=1e-5)
+        first = objective.components[0]
+        assert sum(r["logits"][0] for r in records) == pytest.approx(float(scored[first].loss.sum()), rel=1e-5)
+        assert sum(r["label"] for r in records) == objective.counts(batch)[first]
 
 
 def test_the_head_is_transformers_own(run):
@@ -104,6 +112,10 @@ def test_the_head_is_transformers_own(run):
 
 
 # Parity with transformers
+
+
+def mean(objective, model, batch):
+    return total(objective, objective.losses(model, batch), objective.counts(batch))
 
 
 @pytest.mark.parametrize(("num_labels", "labels"), [(3, [0, 2, 1, 2]), (1, [0.5, -1.0, 2.0, 0.0])])
@@ -116,7 +128,7 @@ def test_classification_loss_is_transformers_own(num_labels, labels):
         "labels": torch.tensor(labels),
     }
     objective = Classify(num_labels)
-    ours = objective.loss(model, batch | {"ids": torch.arange(4)})[0] / objective.count(batch)
+    ours = mean(objective, model, batch | {"ids": torch.arange(4)})
     assert float(ours.detach()) == pytest.approx(float(model(**batch).loss.detach()), rel=1e-6)
 
 
@@ -129,7 +141,7 @@ def test_the_head_on_masked_positions_alone_is_the_whole_head(family):
     labels = torch.where(torch.rand(ids.shape) < 0.3, ids, IGNORED)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
     objective = MaskedLM()
-    ours = objective.loss(model, batch)[0] / objective.count(batch)
+    ours = mean(objective, model, batch)
     theirs = model(**batch).loss
     assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-6)
     words = model.base_model.embeddings.word_embeddings.weight
@@ -141,8 +153,10 @@ def test_a_batch_without_a_masked_token_has_no_loss():
     model = transformers.BertForMaskedLM(transformers.BertConfig(**SIZES))
     ids = torch.randint(5, 60, (2, 5))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.full_like(ids, IGNORED)}
-    loss, nats = MaskedLM().loss(model, batch)
-    assert (float(loss.detach()), len(nats), MaskedLM().count(batch)) == (0, 0, 0)
+    nats = MaskedLM().losses(model, batch)["mlm"].loss
+    loss = mean(MaskedLM(), model, batch)
+    loss.backward()
+    assert (float(loss.detach()), len(nats), MaskedLM().counts(batch)) == (0, 0, {"mlm": 0})
 
 
 def test_shapes_are_checked_while_the_tests_run():
@@ -156,7 +170,7 @@ def test_an_unknown_masked_lm_head_is_named():
     model = transformers.BertModel(transformers.BertConfig(**SIZES))
     ids = torch.randint(5, 60, (2, 5))
     with pytest.raises(ValueError, match="BertModel has no masked-LM head that is known here"):
-        MaskedLM().loss(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids})
+        MaskedLM().losses(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids})
 
 
 # Masking

@@ -265,7 +265,7 @@ def test_progress_is_reported(pretrain, tmp_path):
     train(pretrain(), store=tmp_path, reporter=Listener(), execution=Execution(keep=(2,)))
     assert [step for step, *_ in heard] == [1, 2, 3, 4]
     assert [name for *_, name in heard] == [None, "step_00000002", None, "step_00000004"]
-    assert heard[-1][1] == ["train/tokens", "val/loss"]
+    assert heard[-1][1] == ["train/tokens", "val/loss", "val/mlm_accuracy"]
 
 
 # Global state
