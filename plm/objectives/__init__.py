@@ -45,12 +45,15 @@ class Objective(ABC):
 
     kind: ClassVar[str]
     version: ClassVar[int]
-    components: tuple[str, ...]
-    """Names of the losses that are added up."""
     pairs: bool = False
     """Whether it reads two segments of sentences instead of packed text."""
     static: bool = False
     """Whether a sequence is corrupted the same way each time it is seen."""
+
+    @property
+    @abstractmethod
+    def components(self) -> tuple[str, ...]:
+        """Names of the losses that are added up."""
 
     @abstractmethod
     def auto(self) -> Any:

@@ -22,9 +22,12 @@ class Classify(Objective):
 
     kind: ClassVar[str] = "objectives/classify"
     version: ClassVar[int] = 1
-    components: ClassVar[tuple[str, ...]] = ("classify",)
     num_labels: int
     """Number of classes; 1 for regression."""
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return ("classify",)
 
     def auto(self) -> Any:
         from transformers import AutoModelForSequenceClassification

@@ -24,9 +24,12 @@ class MaskedLM(Objective):
 
     kind: ClassVar[str] = "objectives/mlm"
     version: ClassVar[int] = 1
-    components: ClassVar[tuple[str, ...]] = ("mlm",)
     rate: float = 0.15
     """Share of the tokens (special ones aside) that are predicted."""
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return ("mlm",)
 
     def auto(self) -> Any:
         from transformers import AutoModelForMaskedLM
