@@ -12,12 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
+from plm.build import seeded
 from plm.data.collate import Stream
 from plm.metrics import METRICS
+from plm.objectives import Objective, Scored
+from plm.parallel import group, rounds
 from plm.predictions import predicted
 from plm.spec import RunSpec
+
+EVALUATIONS = 8
+"""How often a pretraining run is evaluated, about."""
+EVALUATION_NOISE = 0
+"""Seed of what an objective draws while it is evaluated: the same for all runs, so that their losses compare."""
 
 
 @dataclass(frozen=True)
@@ -29,35 +37,68 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
 
-@torch.no_grad()
-def evaluate(model: PreTrainedModel, spec: RunSpec, stream: Stream) -> Evaluation:
-    """Score a model on the run's evaluation split. It is left in training mode as it was found.
+@dataclass(frozen=True)
+class _Sums:
+    """What an evaluated batch adds to the evaluation, by component."""
 
-    Where the loss is not a number nothing is scored.
+    losses: dict[str, float]
+    counts: dict[str, int]
+    right: dict[str, int]
+    of: dict[str, int]
+    """How many predictions the `right` ones are out of."""
+    records: list[dict[str, Any]]
+
+
+def _summed(objective: Objective, batch: dict[str, Tensor], scored: dict[str, Scored]) -> _Sums:
+    on_cpu = {
+        name: Scored(*(None if tensor is None else tensor.cpu() for tensor in part)) for name, part in scored.items()
+    }
+    shares = {key: share for name, part in on_cpu.items() for key, share in part.shares(name).items()}
+    return _Sums(
+        {name: float(part.loss.sum()) for name, part in on_cpu.items()},
+        objective.counts(batch),
+        {key: right for key, (right, _) in shares.items()},
+        {key: of for key, (_, of) in shares.items()},
+        objective.predictions(batch, on_cpu),
+    )
+
+
+@torch.no_grad()
+def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
+    """Score a model on the run's evaluation split, each process of a group its share of the batches.
+
+    The model is left in training mode as it was found. Where the loss is not a number nothing is scored.
+
+    Args:
+        scorer: What `plm.parallel.spread` gave.
     """
-    was_training, objective = model.training, spec.objective
-    model.eval()
-    device = next(model.parameters()).device
-    losses, counts, right = Counter[str](), Counter[str](), Counter[str]()
+    was_training, objective, among = scorer.training, spec.objective, group()
+    scorer.eval()
+    device = next(scorer.parameters()).device
+    found = []
+    for batch, counted in rounds(list(stream.evaluation()), among):
+        with seeded(EVALUATION_NOISE), torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
+            scored = scorer({name: tensor.to(device) for name, tensor in batch.items()})
+        if counted:
+            found.append(_summed(objective, batch, scored))
+    scorer.train(was_training)
+    losses, counts, right, of = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     records = []
-    for batch in stream.evaluation():
-        batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-            scored = objective.losses(model, batch)
-        counts.update(objective.counts(batch))
-        for name, part in scored.items():
-            losses[name] += float(part.loss.sum())  # type: ignore[assignment]  # a Counter adds up floats too
-            if part.right is not None:
-                right[name] += int(part.right.sum())
-        records += objective.predictions(batch, scored)
-    model.train(was_training)
+    for part in among.gathered(found):
+        losses.update(part.losses)  # type: ignore[arg-type]  # a Counter adds up floats too
+        counts.update(part.counts)
+        right.update(part.right)
+        of.update(part.of)
+        records += part.records
     records.sort(key=lambda record: record["id"])
     parts = {name: losses[name] / max(1, counts[name]) for name in objective.components}
     loss = sum(parts[name] * weight for name, weight in objective.weights.items())
     metrics = {"val/loss": loss}
     if len(parts) > 1:
         metrics |= {f"val/{name}": value for name, value in parts.items()}
-    metrics |= {f"val/{name}_accuracy": right[name] / max(1, counts[name]) for name in right}
+    if objective.language is not None:
+        metrics["val/perplexity"] = math.exp(min(parts[objective.language], 700.0))  # beyond is not a float
+    metrics |= {f"val/{key}": right[key] / max(1, of[key]) for key in right}
     task = getattr(spec.data, "task", None)
     if task is None or not math.isfinite(loss):
         return Evaluation(metrics, records)

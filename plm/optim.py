@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -21,11 +23,12 @@ def build(model: nn.Module, spec: AdamW) -> torch.optim.AdamW:
 def learning_rate(spec: AdamW, step: int, total_steps: int) -> float:
     """The rate of the update that leads from `step` to `step + 1`.
 
-    Rises linearly from 0 over the warm-up, reaching the peak with its last update; then falls linearly, so that it
-    would be 0 at `total_steps`, or stays.
+    Rises linearly from 0 over the warm-up, reaching the peak with its last update; then stays, or falls in a line or
+    half a cosine, so that it would be 0 at `total_steps`.
     """
     if step < spec.warmup_steps:
         return spec.lr * (step + 1) / spec.warmup_steps
-    if spec.schedule == "constant":
-        return spec.lr
-    return spec.lr * (total_steps - step) / max(1, total_steps - spec.warmup_steps)
+    left = (total_steps - step) / max(1, total_steps - spec.warmup_steps)
+    if spec.schedule == "linear":
+        return spec.lr * left
+    return spec.lr if spec.schedule == "constant" else spec.lr * (1 - math.cos(math.pi * left)) / 2

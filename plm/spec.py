@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TRAINER = 1
 """Version of the loop, of evaluation and of batch order. A change that moves a golden number raises it."""
 
+SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -178,13 +179,13 @@ class AdamW:
     """Largest global gradient norm."""
     warmup_steps: int = 0
     schedule: str = "linear"
-    """`linear`: to zero at the last step; `constant`."""
+    """One of `SCHEDULES`: `linear` or `cosine`, to zero at the last step; `constant`."""
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise ValueError(f"a learning rate of {self.lr}: it must be positive.")
-        if self.schedule not in ("linear", "constant"):
-            raise ValueError(f"a schedule {self.schedule!r}: there are linear and constant.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"a schedule {self.schedule!r}: there are {', '.join(SCHEDULES)}.")
         if self.warmup_steps < 0 or self.weight_decay < 0 or not self.clip > 0 or not self.eps > 0:
             raise ValueError(f"{self}: warm-up and weight decay must not be negative, clip and eps must be positive.")
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
@@ -255,6 +256,34 @@ class RunSpec:
     def final(self) -> Checkpoint:
         """The run's last weights."""
         return self.at(self.total_steps)
+
+    def annealed(self, step: int, *, over: int | None = None) -> RunSpec:
+        """The run cooled down from `step`: its rate falls linearly to zero in `over` more steps.
+
+        A checkpoint in the middle of a schedule is handicapped by its learning rate. The trunk keeps a constant rate, and
+        each of its steps that is to be judged is cooled down by a run of its own (Hägele et al. 2024, section 3).
+
+        Args:
+            over: Steps of the cool-down; None: a fifth of the steps before it.
+
+        Raises:
+            ValueError: the run has no such step, or its rate falls already.
+        """
+        if self.optim.schedule != "constant":
+            raise ValueError(
+                f"{self.run_id} has a {self.optim.schedule} schedule: only a run at a constant rate can be cooled down "
+                "from any step. Pretrain it with schedule='constant'."
+            )
+        from plm.inits.resume import Resume
+
+        if over is None:
+            over = max(1, step // 5)
+        return dataclasses.replace(
+            self,
+            init=Resume(self.at(step)),
+            duration=Duration(over, "steps"),
+            optim=dataclasses.replace(self.optim, schedule="linear", warmup_steps=0),
+        )
 
     def parents(self) -> tuple[Checkpoint, ...]:
         """The checkpoints of other runs that this one starts from or learns from."""

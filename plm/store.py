@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -238,8 +239,16 @@ class RunFolder:
         """The lines of `metrics.jsonl`."""
         return [json.loads(line) for line in (self.get("metrics.jsonl") or b"").splitlines()]
 
-    def claim(self, spec: RunSpec) -> Attempt:
-        """Become the one process that trains this run.
+    def lacks(self, keep: Iterable[int], keep_state: Iterable[int] = ()) -> tuple[int, ...]:
+        """Of some steps those that have no complete checkpoint, or no optimizer state where that is asked for."""
+        wanted = [(step, "model.safetensors") for step in keep] + [(s, "optimizer.safetensors") for s in keep_state]
+        there = {
+            (n, f) for n in self.checkpoints() for f in self.store.json(f"{self.key}/checkpoints/{n}/manifest.json")
+        }
+        return tuple(sorted({step for step, file in wanted if (step_name(step), file) not in there}))
+
+    def claim(self, spec: RunSpec, *, again: bool = False) -> Attempt:
+        """Become the one process that trains this run; `again`, although it was finished before.
 
         Raises:
             Busy: another live process is, or the run was finished meanwhile.
@@ -250,15 +259,16 @@ class RunFolder:
             last = self.last_attempt()
             if last is not None and last["outcome"] == "done" and not _alive(last):
                 self.put("DONE", json.dumps(last["sums"], indent=1).encode())  # it ended between its record and this
-            if self.get("DONE") is not None:
+            if self.get("DONE") is not None and not again:
                 raise Busy(f"{self.run_id} was finished meanwhile.")
-            if last is not None and last["outcome"] in (None, "done") and _alive(last):
+            held = (None,) if again else (None, "done")  # between its record and DONE, a run is still its trainer's
+            if last is not None and last["outcome"] in held and _alive(last):
                 raise Busy(
                     f"{self.run_id} is being trained by process {last['holder']['pid']} on {last['holder']['host']}."
                 )
             attempt = Attempt(self, number)
             if self.store.create(attempt.key, attempt.encoded()):
-                if self.get("DONE") is not None:  # finished since we looked
+                if self.get("DONE") is not None and not again:  # finished since we looked
                     self.store.delete(attempt.key)
                     continue
                 if self.get("spec.json") is None:
@@ -402,7 +412,7 @@ class Attempt:
         return self._lost.is_set()
 
     def end(self, outcome: str, **details: Any) -> None:
-        """Leave the final record: `done`, `stopped`, `failed` or `diverged`."""
+        """Leave the final record: `done`, `repeated`, `stopped`, `failed` or `diverged`."""
         self._ended.set()
         with self._writing:
             self.record |= {"outcome": outcome, "ended": time.time(), **details}

@@ -1,4 +1,4 @@
-"""The loop. One readable function trains any run, alone or under an engine, and leaves its folder behind.
+"""The loop. One readable function trains any run, alone, in a group, or under an engine, and leaves its folder behind.
 
 What bears on the numbers is in the `RunSpec`; what is only about this execution (threads, device, which steps are kept)
 is in `Execution`, and changes no result beyond rounding.
@@ -7,21 +7,16 @@ is in `Execution`, and changes no result beyond rounding.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
-import platform
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from plm import checkpoint, optim
@@ -29,17 +24,20 @@ from plm.build import Built, Cache, build, seeded
 from plm.data import tokenizer as tokenizers
 from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
-from plm.evaluate import Evaluation, evaluate
+from plm.evaluate import EVALUATIONS, Evaluation, evaluate
+from plm.inits.resume import Resume
+from plm.journal import Journal
 from plm.models import shape
-from plm.objectives import total
+from plm.parallel import Group, Scorer, group, spread
 from plm.predictions import to_parquet
-from plm.rng import seed_of
 from plm.spec import RunSpec
-from plm.store import Attempt, Busy, Lost, RunFolder, Store, step_name
+from plm.speed import Ahead, Speed
+from plm.step import train_step
+from plm.store import Attempt, Busy, Lost, RunFolder, Store
 from plm.vocabulary import restrict
 
-LINES, EVALUATIONS = 50, 8
-"""How many lines of training metrics a run leaves, and how often a pretraining run is evaluated, about."""
+LINES = 50
+"""How many lines of training metrics a run leaves, about."""
 
 
 class Diverged(Exception):
@@ -55,7 +53,7 @@ class Reporter(Protocol):
     """Who wants to hear of progress: the seam between this library and an engine."""
 
     def report(self, step: int, metrics: dict[str, float], checkpoint: Path | None) -> None:
-        """Called when metrics are logged and when a checkpoint has been kept."""
+        """Called when metrics are logged and when a checkpoint that is kept has been written."""
         ...
 
 
@@ -67,8 +65,12 @@ class Execution:
     threads: int = 1
     micro_batch: int | None = None
     """Sequences of one forward pass; None: the whole batch. (With dropout, the numbers do depend on it.)"""
+    shard: bool = False
+    """In a group: spread weights and optimizer state over its processes (FSDP), for models that do not fit in one."""
     keep: tuple[int, ...] = ()
     """Steps whose weights are kept."""
+    keep_state: tuple[int, ...] = ()
+    """Steps whose optimizer state is kept too, so that another run can go on from there."""
     keep_weights: bool = False
     """Keep the final weights of a fine-tuning run too (those of pretraining are kept always)."""
     save_seconds: float = 60.0
@@ -97,137 +99,147 @@ def train(
 ) -> Result:
     """Execute a run, or go on with it; a finished one is answered from the store.
 
+    A finished run that lacks a step of `execution.keep` is trained again until it has it, and must come by the same
+    weights as before. In a group of processes (`torch.distributed`) all of them call this.
+
     Raises:
-        ValueError: what the spec names is not there or has changed.
+        ValueError: what the spec names is not there or has changed; a repeated training left its former path.
         Busy: another process is training it.
-        Diverged: the loss became infinite or NaN; the folder says at which step.
+        Diverged: the loss became infinite or NaN; the folder says at which step and holds the batch.
         Stopped: `should_stop()` was true; the same call goes on later.
         Lost: another process took the run over.
     """
     execution = execution or Execution()
     folder = Store.at(store).run(spec)
-    if not folder.done:
-        try:
-            attempt = folder.claim(spec)
-        except Busy:
-            if not folder.done:
-                raise
-        else:
+    among = group()
+    if among.told(not folder.done or bool(folder.lacks(execution.keep, execution.keep_state))):
+        attempt, busy = _claim(spec, folder, among)
+        if busy is None:
             _execute(spec, folder, attempt, execution, reporter, should_stop, cache or Cache())
-    result = folder.result()
+        elif among.told(not folder.done):
+            raise busy
+    result = among.told(folder.result() if among.first else {})
     return Result(spec.run_id, folder.path, result["metrics"], result["seconds"])
+
+
+def _claim(spec: RunSpec, folder: RunFolder, among: Group) -> tuple[Attempt | None, Busy | None]:
+    """The first process claims the run for all of its group."""
+    attempt, busy = None, None
+    if among.first:
+        try:
+            attempt = folder.claim(spec, again=folder.done)
+        except Busy as error:
+            busy = error
+    return attempt, among.told(busy)
 
 
 def _execute(
     spec: RunSpec,
     folder: RunFolder,
-    attempt: Attempt,
+    attempt: Attempt | None,
     execution: Execution,
     reporter: Reporter | None,
     should_stop: Callable[[], bool],
     cache: Cache,
 ) -> None:
     """Run the loop under a claim, and leave a record of how it ended."""
-    with attempt, _global_state(execution):
+    with attempt or contextlib.nullcontext(), _global_state(execution):
         try:
             _loop(spec, folder, attempt, execution, reporter, should_stop, cache)
         except (Stopped, Lost):
             raise
         except (KeyboardInterrupt, SystemExit):  # this process may live on (a notebook): let the claim go
-            attempt.end("stopped")
+            if attempt:
+                attempt.end("stopped")
             raise
         except Exception as error:
             outcome = "diverged" if isinstance(error, Diverged) else "failed"
-            folder.put("error.txt", traceback.format_exc().encode())
-            attempt.end(outcome, error=f"{type(error).__name__}: {error}")
+            if attempt:
+                folder.put("error.txt", traceback.format_exc().encode())
+                attempt.end(outcome, error=f"{type(error).__name__}: {error}")
             raise
 
 
 def _loop(
     spec: RunSpec,
     folder: RunFolder,
-    attempt: Attempt,
+    attempt: Attempt | None,
     execution: Execution,
     reporter: Reporter | None,
     should_stop: Callable[[], bool],
     cache: Cache,
 ) -> None:
     began = saved = time.monotonic()
+    among, device, last = group(), torch.device(execution.device), spec.total_steps
     stream = open_stream(spec, folder.store, cache)
     built = build(spec, folder.store, cache)
     model = built.model
     if isinstance(stream, ExampleStream):
         prepare(model, spec, stream)
-    model.to(torch.device(execution.device)).train()  # type: ignore[arg-type]  # its decorator hides the signature
+    model.to(device).train()  # type: ignore[arg-type]  # its decorator hides the signature
+    scorer = spread(Scorer(model, spec.objective), among, shard=execution.shard)
     optimizer = optim.build(model, spec.optim)
-    progress = checkpoint.resume(folder, model, optimizer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
-    earlier, step = progress["seconds"], progress["step"]
-    last = spec.total_steps
-    pretraining = isinstance(spec.data, Corpus)
-    keep = {*execution.keep, *([last] if pretraining or execution.keep_weights else [])}
-    log_every, evaluate_every = max(1, last // LINES), max(1, last // EVALUATIONS) if pretraining else last
-    # The evaluation at the step that is gone on from is made again.
-    lines = [
-        line for line in folder.metrics() if line["step"] < step or (line["step"] == step and "val/loss" not in line)
-    ]
-    architecture = shape(spec.init.architecture())
-    _note_environment(folder, execution)
-    attempt.record["total"], attempt.record["from"] = last, step
+    journal = Journal(spec, folder, attempt, execution, reporter)
+    progress = journal.start(model, optimizer, among)
+    step, earlier = progress["step"], progress["seconds"]
+    position = spec.init.position if isinstance(spec.init, Resume) else 0
+    log_every = max(1, last // LINES)
+    evaluate_every = max(1, last // EVALUATIONS) if isinstance(spec.data, Corpus) else last
+    speed = Speed(spec, device, among.size)
 
-    def publish(files: dict[str, bytes] | None = None) -> None:
-        attempt.check()
-        folder.put("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
-        if files:
-            folder.put_checkpoint(step, files)
+    with journal, Ahead(stream, position + step) as ahead:
+        while True:  # last + 1 passes, so that the last evaluation and the last save take the same path as all others
+            evaluation = None
+            if ((step % evaluate_every == 0 and step > 0) or step == last) and not journal.again:
+                evaluation = evaluate(scorer, spec, stream)
+                if not math.isfinite(evaluation.metrics["val/loss"]):
+                    journal.evidence(model, {})
+                    raise Diverged(
+                        f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} of {last}."
+                    )
+                journal.line(step, progress["tokens"], evaluation.metrics)
+            progress["step"], progress["seconds"] = step, earlier + time.monotonic() - began
+            due = time.monotonic() - saved > execution.save_seconds and step < last
+            asked = among.summed(should_stop(), journal.lost(step), due)
+            stopping = bool(asked[0]) and step < journal.end
+            if asked[1]:
+                raise Lost(f"{spec.run_id} was taken over by a later attempt.")
+            if step in journal.due or stopping or asked[2]:
+                journal.save(model, optimizer, progress)
+                saved = time.monotonic()
+            journal.report(step)
+            if stopping:
+                journal.stop()
+                raise Stopped(f"{spec.run_id} stopped at step {step} of {last}; the same call goes on from there.")
+            if step == journal.end:
+                break
 
-    while True:  # last + 1 passes, so that the last evaluation and the last save take the same path as all others
-        attempt.record["step"] = step
-        if attempt.lost:
-            attempt.check()
-        evaluation = None
-        if (step % evaluate_every == 0 and step > 0) or step == last:
-            evaluation = evaluate(model, spec, stream)
-            if not math.isfinite(evaluation.metrics["val/loss"]):
-                publish()
+            lr, started = optim.learning_rate(spec.optim, step, last), time.monotonic()
+            batch = ahead.batch(position + step)
+            update = train_step(scorer, optimizer, spec, batch, position + step, lr, execution)
+            if not update.finite:
+                journal.evidence(model, batch)
                 raise Diverged(
-                    f"{spec.run_id}: evaluation loss {evaluation.metrics['val/loss']} at step {step} of {last}."
+                    f"{spec.run_id}: loss {update.loss}, gradient norm {update.grad_norm} at step {step} of {last}."
                 )
-            lines.append(_line(step, progress["tokens"], evaluation.metrics))
-        progress["step"], progress["seconds"] = step, earlier + time.monotonic() - began
-        stopping = step < last and should_stop()
-        due = time.monotonic() - saved > execution.save_seconds and step < last
-        if step in keep or stopping or due:
-            publish(checkpoint.model_files(model, tokenizers.of(spec)) | checkpoint.progress_files(optimizer, progress))
-            _prune(folder, keep)
-            saved = time.monotonic()
-        if reporter and lines and lines[-1]["step"] == step:
-            kept = folder.path / "checkpoints" / step_name(step) if step in keep else None
-            reporter.report(step, {k: v for k, v in lines[-1].items() if "/" in k}, kept)
-        if stopping:
-            attempt.end("stopped")
-            raise Stopped(f"{spec.run_id} stopped at step {step} of {last}; the same call goes on from there.")
-        if step == last:
-            break
-
-        lr = optim.learning_rate(spec.optim, step, last)
-        loss, grad_norm, tokens = train_step(model, optimizer, spec, stream.batch(step), step, lr, execution)
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            publish()
-            raise Diverged(f"{spec.run_id}: loss {loss}, gradient norm {grad_norm} at step {step} of {last}.")
-        step += 1
-        progress["tokens"] += tokens
-        progress["flops"] += (
-            3 * tokens * architecture.flops_per_token(tokens / spec.batch_size)
-        )  # backward is twice forward
-        if step % log_every == 0 or step == last:
-            lines.append(
-                _line(step, progress["tokens"], {"train/loss": loss, "train/grad_norm": grad_norm, "train/lr": lr})
-            )
-
-    assert evaluation is not None
-    publish()
-    attempt.finish(_last_files(spec, built, stream, evaluation, progress))
-    _prune(folder, keep)
+            step += 1
+            progress["tokens"] += update.tokens
+            progress["flops"] += speed.count(update.tokens, time.monotonic() - started)
+            if step % log_every == 0 or step == last:
+                parts = (
+                    {f"train/{name}": value for name, value in update.parts.items()} if len(update.parts) > 1 else {}
+                )
+                journal.line(
+                    step,
+                    progress["tokens"],
+                    {"train/loss": update.loss, **parts, "train/grad_norm": update.grad_norm, "train/lr": lr}
+                    | speed.measured(),
+                )
+    if journal.again:
+        journal.compare(model)
+    else:
+        assert evaluation is not None
+        journal.finish(_last_files(spec, built, stream, evaluation, progress, speed))
 
 
 def prepare(model: PreTrainedModel, spec: RunSpec, stream: ExampleStream) -> None:
@@ -236,68 +248,24 @@ def prepare(model: PreTrainedModel, spec: RunSpec, stream: ExampleStream) -> Non
         restrict(model, stream.vocabulary())
 
 
-def train_step(
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
-    spec: RunSpec,
-    batch: dict[str, Tensor],
-    step: int,
-    lr: float,
-    execution: Execution,
-) -> tuple[float, float, int]:
-    """One update; the loss (mean over scored predictions), the gradient norm before clipping, and the input tokens."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    tokens = int(batch["attention_mask"].sum())
-    batch = {name: tensor.to(execution.device) for name, tensor in batch.items()}
-    counts = spec.objective.counts(batch)
-    size = len(batch["input_ids"])
-    loss = 0.0
-    with seeded(seed_of(spec.seeds.noise, "dropout", step)):  # stateless, so that a resumed run needs no generator
-        for start in range(0, size, execution.micro_batch or size):
-            part = {name: tensor[start : start + (execution.micro_batch or size)] for name, tensor in batch.items()}
-            with torch.autocast(torch.device(execution.device).type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-                mean = total(spec.objective, spec.objective.losses(model, part), counts)
-            mean.backward()
-            loss += float(mean.detach())
-    grad_norm = float(nn.utils.clip_grad_norm_(model.parameters(), spec.optim.clip))
-    if math.isfinite(grad_norm):
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss, grad_norm, tokens
-
-
 def open_stream(spec: RunSpec, store: Store, cache: Cache) -> Stream:
     """The batches of a run; what was tokenised stays in the cache."""
     if isinstance(spec.data, Corpus):
         return CorpusStream(spec, store.root / "data")
     key = (spec.data.task, tokenizers.source(spec), spec.init.architecture(), spec.seq_len)
-    rows = cache.remember(cache.data, key, lambda: tokenise(spec, tokenizers.of(spec), spec.seq_len))
+    rows = cache.remember(
+        cache.data, key, lambda: tokenise(spec, tokenizers.of(spec, store.root / "data"), spec.seq_len)
+    )
     return ExampleStream(spec, rows, segments=shape(spec.init.architecture()).segments)
 
 
-def _prune(folder: RunFolder, keep: set[int]) -> None:
-    """Older checkpoints: gone, or reduced to their weights if they are kept; the last two stay whole until the end.
-
-    Two, because the newest may turn out to be damaged.
-    """
-    names = folder.checkpoints()
-    if folder.done:  # with what a killed attempt left half-written
-        names = folder.store.list(f"{folder.key}/checkpoints")
-    for name in names if folder.done else names[:-2]:
-        if int(name.removeprefix("step_")) not in keep:
-            folder.drop_checkpoint(name)
-            continue
-        for file in (checkpoint.OPTIMIZER, checkpoint.PROGRESS):
-            folder.drop_checkpoint(name, file)
-
-
-def _line(step: int, tokens: int, metrics: dict[str, float]) -> dict[str, Any]:
-    return {"step": step, "time": time.time(), "train/tokens": tokens, **metrics}
-
-
 def _last_files(
-    spec: RunSpec, built: Built, stream: Stream, evaluation: Evaluation, progress: dict[str, Any]
+    spec: RunSpec,
+    built: Built,
+    stream: Stream,
+    evaluation: Evaluation,
+    progress: dict[str, Any],
+    speed: Speed,
 ) -> dict[str, bytes]:
     result = {
         "run_id": spec.run_id,
@@ -307,6 +275,7 @@ def _last_files(
         "tokens": progress["tokens"],
         "flops": progress["flops"],
         "seconds": progress["seconds"],
+        "speed": speed.overall(),
         "fresh": built.fresh,
         "redrawn": built.redrawn,
         "weights_sha256": checkpoint.weights_sha256(built.model),
@@ -316,58 +285,6 @@ def _last_files(
         "predictions.parquet": to_parquet(evaluation.predictions),
         "result.json": json.dumps(result, indent=1, allow_nan=False).encode(),
     }
-
-
-def environment(execution: Execution) -> dict[str, Any]:
-    """What an id cannot hold and bits depend on: device, threads, library versions."""
-    device = torch.device(execution.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_model()
-    versions = {
-        p: metadata.version(p) for p in ("torch", "transformers", "tokenizers", "numpy", "plm-sweeps") if _installed(p)
-    }
-    return {
-        "device": f"{device.type}: {name}",
-        "threads": execution.threads,
-        "micro_batch": execution.micro_batch,
-        "python": platform.python_version(),
-        "versions": versions,
-        "commit": _commit(),
-    }
-
-
-@functools.lru_cache(maxsize=1)
-def _commit() -> str | None:
-    """The project's commit, where it runs from a checkout."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        git = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude", "*"]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    return None
-
-
-def _note_environment(folder: RunFolder, execution: Execution) -> None:
-    """Write `environment.json`; a change of environment between the attempts of a run is added, never overwritten."""
-    now = environment(execution)
-    before = json.loads(folder.get("environment.json") or b"[]")
-    if now not in before:
-        folder.put("environment.json", json.dumps([*before, now], indent=1).encode())
-
-
-def _installed(package: str) -> bool:
-    try:
-        return bool(metadata.version(package))
-    except metadata.PackageNotFoundError:
-        return False
-
-
-def _cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from hypothesis import settings
 # This folder is on the path and holds folders called plm and sweeps: the packages must be found before them.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tiny import SIZES, perturbed, save_model, sentence, write_task
+from tiny import SIZES, perturbed, save_model, sentence, write_rows, write_task
 
 settings.register_profile("tests", deadline=None)  # the first example pays for imports
 settings.load_profile("tests")
@@ -77,7 +77,18 @@ def toy_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def toy_documents(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Documents of three to six such sentences."""
+    folder = tmp_path_factory.mktemp("corpora") / "documents"
+    folder.mkdir()
+    for name, first, count in (("train", 0, 60), ("validation", 500, 20)):
+        rows = [{"text": "\n".join(sentence(first + 7 * i + j) for j in range(3 + i % 4))} for i in range(count)]
+        write_rows(folder / f"{name}.jsonl", rows)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def finetune(toy_task: str, tiny_bert: str) -> Callable[..., Any]:
     """Makes a fine-tuning run of four steps in float32."""
     import plm
@@ -91,14 +102,14 @@ def finetune(toy_task: str, tiny_bert: str) -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pretrain(toy_corpus: str, tiny_bert: str) -> Callable[..., Any]:
     """Makes a masked-LM run of four steps in float32."""
     import plm
 
-    def make(dropout: float = 0.1, text: str = toy_corpus, **changes: Any) -> plm.RunSpec:
+    def make(dropout: float = 0.1, text: str = toy_corpus, architecture: Any = None, **changes: Any) -> plm.RunSpec:
         return plm.pretrain(
-            plm.Bert(**SIZES, dropout=dropout),
+            architecture or plm.Bert(**SIZES, dropout=dropout),
             text,
             **{
                 "vocabulary": tiny_bert,

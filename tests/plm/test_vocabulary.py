@@ -11,7 +11,9 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from plm import Execution, Store, finetune, optim, steps, train
 from plm.build import Cache, build
-from plm.train import open_stream, train_step
+from plm.parallel import Scorer
+from plm.step import train_step
+from plm.train import open_stream
 from plm.vocabulary import NamedRows, restrict
 
 
@@ -24,7 +26,7 @@ def both(still_bert, toy_task, tmp_path, restricted):
         restrict(model, stream.vocabulary())
     optimizer = optim.build(model, spec.optim)
     for step in range(4):
-        train_step(model, optimizer, spec, stream.batch(step), step, 1e-3, Execution())
+        train_step(Scorer(model, spec.objective), optimizer, spec, stream.batch(step), step, 1e-3, Execution())
     return model, stream.vocabulary()
 
 

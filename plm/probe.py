@@ -1,0 +1,100 @@
+"""How long a run takes here, found by trying: real training steps and real evaluation batches, for some seconds.
+
+A budget of wall-clock time is turned into steps by it, once, before the spec is made: a run is so many steps, whatever
+machine it is then trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import nn
+
+from plm import optim
+from plm.build import Cache, build
+from plm.data.collate import ExampleStream, Stream
+from plm.duration import steps
+from plm.evaluate import EVALUATIONS
+from plm.inits.load import Load
+from plm.inits.scratch import Scratch
+from plm.models import Model
+from plm.parallel import Scorer
+from plm.spec import RunSpec
+from plm.step import train_step
+from plm.store import Store
+from plm.train import Execution, open_stream, prepare
+
+PROBE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that parts of a run take."""
+
+    step: float
+    evaluation: float
+    """Of the whole evaluation split."""
+
+
+def probe(spec: RunSpec, execution: Execution, *, store: Store, cache: Cache | None = None) -> Timing:
+    """Time a run's steps and its evaluation; weights come from where its lineage begins, so no parent need exist."""
+    origin = spec.init.architecture()
+    there = dataclasses.replace(spec, init=Scratch(origin) if isinstance(origin, Model) else Load(origin))
+    cache, device = cache or Cache(), torch.device(execution.device)
+    stream, model = open_stream(spec, store, cache), build(there, store, cache).model
+    if isinstance(stream, ExampleStream):
+        prepare(model, spec, stream)
+    scorer = Scorer(model, spec.objective).to(device).train()
+    optimizer = optim.build(model, spec.optim)
+    for step in range(2):  # the first steps allocate
+        train_step(scorer, optimizer, spec, stream.batch(step), step, spec.optim.lr, execution)
+    began, step = time.monotonic(), 2
+    while time.monotonic() - began < PROBE_SECONDS and step < max(3, spec.total_steps):
+        train_step(scorer, optimizer, spec, stream.batch(step), step, spec.optim.lr, execution)
+        step += 1
+    return Timing((time.monotonic() - began) / (step - 2), _evaluation(scorer, spec, stream, device))
+
+
+def _evaluation(scorer: nn.Module, spec: RunSpec, stream: Stream, device: torch.device) -> float:
+    """Seconds of a whole evaluation, from an evenly spaced sample of its batches (they go from long to short)."""
+    batches = list(stream.evaluation())
+    sample = list(islice(batches, 0, None, max(1, len(batches) // 4)))
+    scorer.eval()
+    began = time.monotonic()
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
+        for batch in sample:
+            scorer({name: tensor.to(device) for name, tensor in batch.items()})
+    return (time.monotonic() - began) * len(batches) / len(sample)
+
+
+def within(
+    spec: RunSpec, minutes: float, *, execution: Execution | None = None, store: str | Store | None = None
+) -> RunSpec:
+    """The run with as many steps as fit into some minutes here, evaluations included; probes for a few seconds.
+
+    Args:
+        store: Where tokenised data is kept; None: nowhere.
+
+    Raises:
+        ValueError: not one step fits.
+    """
+    execution = execution or Execution()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(execution.threads)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            timing = probe(spec, execution, store=Store.at(store or scratch))
+    finally:
+        torch.set_num_threads(threads)
+    fitting = int((60 * minutes - EVALUATIONS * timing.evaluation) / timing.step)
+    if fitting < 1:
+        raise ValueError(
+            f"{minutes:g} minutes: a step takes {timing.step:.2f} s here and the {EVALUATIONS} evaluations "
+            f"{EVALUATIONS * timing.evaluation:.0f} s, so nothing fits. Allow more time, or take a smaller model."
+        )
+    return dataclasses.replace(spec, duration=steps(fitting))

@@ -1,0 +1,179 @@
+"""What a run keeps: steps that are asked for later, states to cool down from, evidence of what went wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import stop_after
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+import plm
+from plm import journal, optim
+from plm.inits.resume import Resume
+from plm.store import Store, step_name
+from plm.train import Diverged, Execution, Stopped, train
+
+
+@pytest.fixture
+def trunk(pretrain):
+    """Ten steps at a constant rate."""
+    spec = pretrain(duration=plm.steps(10))
+    return replace(spec, optim=replace(spec.optim, schedule="constant"))
+
+
+def kept(spec, store):
+    """Step -> names of the files that its checkpoint holds."""
+    folder = Store.at(store).run(spec).path / "checkpoints"
+    return {int(p.name.removeprefix("step_")): {f.name for f in p.iterdir()} for p in sorted(folder.iterdir())}
+
+
+def weights(spec, store, step):
+    return load_file(Store.at(store).checkpoint(spec.at(step)) / "model.safetensors")
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# Schedules
+
+
+def test_every_step_that_is_asked_for_is_kept_and_loads(trunk, tmp_path):
+    steps = (0, 1, 2, 4, 8)
+    train(trunk, store=tmp_path, execution=Execution(keep=steps))
+    assert sorted(kept(trunk, tmp_path)) == [*steps, 10]
+    before = None
+    for step in (*steps, 10):
+        folder = Store.at(tmp_path).checkpoint(trunk.at(step))
+        model = AutoModelForMaskedLM.from_pretrained(folder)
+        assert len(AutoTokenizer.from_pretrained(folder)) == 65
+        now = model.get_input_embeddings().weight.detach()
+        assert before is None or not torch.equal(now, before)
+        before = now.clone()
+
+
+def test_only_weights_are_kept_unless_a_state_is_asked_for(trunk, tmp_path):
+    train(trunk, store=tmp_path, execution=Execution(keep=(2, 4), keep_state=(4,)))
+    files = kept(trunk, tmp_path)
+    assert "optimizer.safetensors" not in files[2] | files[10]
+    assert {"optimizer.safetensors", "progress.json"} <= files[4]
+
+
+def test_a_checkpoint_is_of_its_own_step_although_it_is_written_later(trunk, tmp_path, monkeypatch):
+    """The copy is taken between two steps: what training does meanwhile must not reach it."""
+    write = journal.Journal.publish
+
+    def late(self, step=0, files=None):
+        if files and step == 3:
+            import time
+
+            time.sleep(0.5)  # three more steps are trained in this time
+        write(self, step, files)
+
+    monkeypatch.setattr(journal.Journal, "publish", late)
+    train(trunk, store=tmp_path / "late", execution=Execution(keep=(3,)))
+    monkeypatch.undo()
+    train(trunk, store=tmp_path / "plain", execution=Execution(keep=(3,)))
+    assert equal(weights(trunk, tmp_path / "late", 3), weights(trunk, tmp_path / "plain", 3))
+
+
+def test_a_checkpoint_that_cannot_be_written_fails_the_run(trunk, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("plm.store.RunFolder.put_checkpoint", full)
+    with pytest.raises(OSError, match="no space left"):
+        train(trunk, store=tmp_path, execution=Execution(keep=(2,)))
+    assert Store.at(tmp_path).run(trunk).status() == "failed"
+
+
+# Steps that are asked for after the run was finished
+
+
+def test_a_finished_run_is_repeated_for_steps_it_lacks(trunk, tmp_path):
+    train(trunk, store=tmp_path / "late", execution=Execution(keep=(2, 8)))
+    folder = Store.at(tmp_path / "late").run(trunk)
+    done = {name: folder.get(name) for name in ("DONE", "result.json", "metrics.jsonl", "environment.json")}
+    train(trunk, store=tmp_path / "late", execution=Execution(keep=(0, 5)))
+    train(trunk, store=tmp_path / "at once", execution=Execution(keep=(0, 2, 5, 8)))
+    assert kept(trunk, tmp_path / "late") == kept(trunk, tmp_path / "at once")
+    for step in (0, 2, 5, 8, 10):
+        assert equal(weights(trunk, tmp_path / "late", step), weights(trunk, tmp_path / "at once", step))
+    assert {name: folder.get(name) for name in done} == done
+    outcomes = [(a["outcome"], a["step"]) for a in folder.attempts()]
+    assert outcomes == [("done", 10), ("repeated", 8)]  # no further than where it can be compared
+
+
+def test_a_repetition_is_resumed_and_nothing_is_repeated_twice(trunk, tmp_path):
+    train(trunk, store=tmp_path)
+    with pytest.raises(Stopped):
+        train(trunk, store=tmp_path, execution=Execution(keep=(2, 6)), should_stop=stop_after(4))
+    train(trunk, store=tmp_path, execution=Execution(keep=(2, 6)))
+    train(trunk, store=tmp_path, execution=Execution(keep=(2, 6)))
+    attempts = Store.at(tmp_path).run(trunk).attempts()
+    assert [(a["outcome"], a["from"]) for a in attempts] == [("done", 0), ("stopped", 0), ("repeated", 4)]
+    assert sorted(kept(trunk, tmp_path)) == [2, 6, 10]
+
+
+def test_a_repetition_that_leaves_the_path_is_refused(trunk, tmp_path, monkeypatch):
+    train(trunk, store=tmp_path)
+    monkeypatch.setattr(optim, "learning_rate", lambda spec, step, last: spec.lr * 0.9)
+    with pytest.raises(ValueError, match="came by other weights at step 10 than the first time"):
+        train(trunk, store=tmp_path, execution=Execution(keep=(4,)))
+    assert sorted(kept(trunk, tmp_path)) == [10]
+    assert Store.at(tmp_path).run(trunk).done
+
+
+# Cooling down
+
+
+def test_cooling_down_goes_on_where_the_trunk_stood(trunk, tmp_path):
+    """With a schedule that does not fall, the continuation is the trunk itself: weights, moments, data and noise."""
+    train(trunk, store=tmp_path, execution=Execution(keep=(4,), keep_state=(4,)))
+    continued = replace(trunk, init=Resume(trunk.at(4)), duration=plm.steps(6))
+    train(continued, store=tmp_path)
+    assert equal(weights(continued, tmp_path, 6), weights(trunk, tmp_path, 10))
+    tokens = [Store.at(tmp_path).run(spec).metrics()[-1]["train/tokens"] for spec in (continued, trunk)]
+    assert tokens[0] == tokens[1]
+
+
+def test_a_cool_down_ends_at_rate_zero(trunk, tmp_path):
+    annealed = trunk.annealed(4, over=3)
+    train(trunk, store=tmp_path, execution=Execution(keep_state=(4,)))
+    train(annealed, store=tmp_path)
+    rates = [line["train/lr"] for line in Store.at(tmp_path).run(annealed).metrics() if "train/lr" in line]
+    assert rates == pytest.approx([1e-3, 2e-3 / 3, 1e-3 / 3])
+    assert annealed.parents() == (trunk.at(4),)
+    assert trunk.annealed(10).total_steps == 2
+    assert len({annealed.run_id, trunk.annealed(5, over=3).run_id, trunk.annealed(4, over=2).run_id, trunk.run_id}) == 4
+
+
+def test_a_cool_down_without_its_state_says_so(trunk, tmp_path):
+    train(trunk, store=tmp_path, execution=Execution(keep=(4,)))
+    with pytest.raises((ValueError, FileNotFoundError), match="optimizer"):
+        train(trunk.annealed(4), store=tmp_path)
+
+
+def test_a_falling_schedule_is_not_cooled_down(pretrain):
+    with pytest.raises(ValueError, match="has a linear schedule: only a run at a constant rate"):
+        pretrain().annealed(2)
+
+
+# Evidence
+
+
+def test_what_made_the_loss_infinite_is_kept(trunk, tmp_path):
+    spec = replace(trunk, optim=replace(trunk.optim, lr=1e30), duration=plm.steps(40))  # evaluated at every fifth
+    with pytest.raises(Diverged):
+        train(spec, store=tmp_path)
+    folder = Store.at(tmp_path).run(spec)
+    step = folder.last_attempt()["step"]
+    batch = load_file(folder.path / "evidence/batch.safetensors")
+    assert batch["input_ids"].shape == (4, 16)
+    assert "bert.embeddings.word_embeddings.weight" in load_file(folder.path / "evidence/model.safetensors")
+    assert step_name(step) not in folder.checkpoints()
+    assert json.loads((folder.path / "spec.json").read_text())["run_id"] == spec.run_id
