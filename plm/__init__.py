@@ -11,46 +11,69 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from plm.audit import audit
     from plm.build import Cache, Mismatch
     from plm.duration import Duration, epochs, steps, tokens
     from plm.external import external
     from plm.inits.load import Load
     from plm.inits.reinit import Reinit
     from plm.inits.scratch import Scratch
-    from plm.models import shape
+    from plm.models import architecture, shape
+    from plm.models.albert import Albert
     from plm.models.bert import Bert
+    from plm.models.configured import Configured
+    from plm.models.electra import Electra
+    from plm.models.gpt import GPT
+    from plm.models.gpt2 import GPT2
+    from plm.models.roberta import Roberta
     from plm.recipes import finetune, model, pretrain, reinit
     from plm.redraw import reinitialize
     from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds
     from plm.store import Store
     from plm.tasks import Task
     from plm.train import Diverged, Execution, Reporter, Result, Stopped, train
+    from plm.trajectory import Trajectory, dense_early, intervals, schedule, trajectory
+    from plm.verdict import Verdict
 
 _WHERE = {
+    "plm.audit": ("audit",),
     "plm.build": ("Cache", "Mismatch"),
     "plm.duration": ("Duration", "epochs", "steps", "tokens"),
     "plm.external": ("external",),
     "plm.inits.load": ("Load",),
     "plm.inits.reinit": ("Reinit",),
     "plm.inits.scratch": ("Scratch",),
-    "plm.models": ("shape",),
+    "plm.models": ("architecture", "shape"),
+    "plm.models.albert": ("Albert",),
     "plm.models.bert": ("Bert",),
+    "plm.models.configured": ("Configured",),
+    "plm.models.electra": ("Electra",),
+    "plm.models.gpt": ("GPT",),
+    "plm.models.gpt2": ("GPT2",),
+    "plm.models.roberta": ("Roberta",),
     "plm.recipes": ("finetune", "model", "pretrain", "reinit"),
     "plm.redraw": ("reinitialize",),
     "plm.spec": ("AdamW", "Checkpoint", "External", "RunSpec", "Seeds"),
     "plm.store": ("Store",),
     "plm.tasks": ("Task",),
     "plm.train": ("Diverged", "Execution", "Reporter", "Result", "Stopped", "train"),
+    "plm.trajectory": ("Trajectory", "dense_early", "intervals", "schedule", "trajectory"),
+    "plm.verdict": ("Verdict",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
 __all__ = [
+    "GPT",
+    "GPT2",
     "AdamW",
+    "Albert",
     "Bert",
     "Cache",
     "Checkpoint",
+    "Configured",
     "Diverged",
     "Duration",
+    "Electra",
     "Execution",
     "External",
     "Load",
@@ -58,23 +81,32 @@ __all__ = [
     "Reinit",
     "Reporter",
     "Result",
+    "Roberta",
     "RunSpec",
     "Scratch",
     "Seeds",
     "Stopped",
     "Store",
     "Task",
+    "Trajectory",
+    "Verdict",
+    "architecture",
+    "audit",
+    "dense_early",
     "epochs",
     "external",
     "finetune",
+    "intervals",
     "model",
     "pretrain",
     "reinit",
     "reinitialize",
+    "schedule",
     "shape",
     "steps",
     "tokens",
     "train",
+    "trajectory",
 ]
 
 

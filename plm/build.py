@@ -7,6 +7,7 @@ may have another head too many. Any other missing or extra tensor is a `Mismatch
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,17 +19,21 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+import plm.modeling  # noqa: F401  # makes transformers' automatic classes know our own
+from plm.data import tokenizer as tokenizers
+from plm.data.examples import Examples
 from plm.external import verify
-from plm.models import Model
+from plm.models import Model, config_of
 from plm.objectives import Objective
 from plm.rng import seed_of, torch_stream
-from plm.spec import Checkpoint, RunSpec, Source
+from plm.spec import Checkpoint, External, RunSpec, Source
 from plm.store import Store
 
 HEADS = (
     "pooler",
     "cls",
     "lm_head",
+    "embed_out",
     "mlm",
     "classifier",
     "score",
@@ -36,6 +41,7 @@ HEADS = (
     "predictions",
     "sop_classifier",
     "discriminator_predictions",
+    "generator",
     "generator_predictions",
     "generator_lm_head",
     "vocab_transform",
@@ -44,6 +50,7 @@ HEADS = (
     "pre_classifier",
     "logits_proj",
     "sequence_summary",
+    "multiple_choice_head",
 )
 """Modules that belong to one objective: a checkpoint may have them or not."""
 
@@ -93,7 +100,10 @@ def build(spec: RunSpec, store: Store, cache: Cache) -> Built:
     origin = spec.init.origin
     if isinstance(origin, Model):
         with seeded(seed_of(spec.seeds.fresh, "scratch")):
-            model = _from_config(spec.objective, origin.config())
+            config = origin.config()
+            if not isinstance(spec.data, Examples):
+                tokenizers.agree(config, tokenizers.of(spec, store.root / "data"))
+            model = _from_config(spec.objective, config)
         fresh = [name for name, _ in model.named_parameters()]
     else:
         key = (spec.objective, origin)
@@ -114,6 +124,14 @@ def seeded(seed: int) -> Iterator[None]:
 def folder(source: Source, store: Store) -> Path:
     """The local folder of a checkpoint or external model, verified."""
     return store.checkpoint(source) if isinstance(source, Checkpoint) else verify(source)
+
+
+@functools.lru_cache(maxsize=64)
+def num_parameters(objective: Objective, architecture: External | Model) -> int:
+    """How many weights a model has with an objective's head, tied ones once; no memory is taken for them."""
+    with torch.device("meta"):
+        model = _from_config(objective, config_of(architecture))
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _from_config(objective: Objective, config: PreTrainedConfig) -> PreTrainedModel:

@@ -53,8 +53,10 @@ def reinitialize(
 
     Args:
         layers: 0-based, from the input side.
-        scheme: How each weight matrix is drawn. `bert`: a normal of standard deviation .02 cut at two of them;
-            `matched`: a normal with the matrix's own mean and standard deviation; `shuffle`: its own entries permuted.
+        scheme: How each weight matrix is drawn. `bert`: a normal of standard deviation .02 cut at two of them, in every
+            family and for every matrix (GPT-2's residual projections are not scaled by depth again); `matched`: a
+            normal with the matrix's own mean and standard deviation; `shuffle`: its own entries permuted. Where a
+            family joins queries, keys and values in one matrix, that is one matrix.
         bias: `keep` or `zero` the biases of the linear maps.
         layer_norm: `reset` to scale 1 and shift 0, or `keep`.
         seed: One layer draws the same noise whichever other layers are named.

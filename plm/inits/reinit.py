@@ -37,7 +37,7 @@ class Reinit(Init):
     def __post_init__(self) -> None:
         origin = shape(self.origin)
         if origin.shared:
-            raise ValueError(shared_layers_message(origin.model_type, origin.num_hidden_layers))
+            raise ValueError(shared_layers_message(origin.model_type, origin.num_hidden_layers, origin.sharing))
         if not self.layers:
             raise ValueError("no layer to redraw: that is Load(origin). plm.reinit chooses between the two.")
         if list(self.layers) != sorted(set(self.layers)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from plm.models import Model
+from plm.models import Model, check_heads
 from plm.spec import neutral
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ class Bert(Model):
 
     kind: ClassVar[str] = "models/bert"
     version: ClassVar[int] = 1
+    model_type: ClassVar[str] = "bert"
+    type_vocab_size: ClassVar[int] = 2
     vocab_size: int
     hidden_size: int
     num_hidden_layers: int
@@ -30,11 +32,7 @@ class Bert(Model):
     """Standard deviation of fresh weights."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} does not divide into {self.num_attention_heads} "
-                "attention heads: choose a number of heads that divides it."
-            )
+        check_heads(self.hidden_size, self.num_attention_heads)
 
     def config(self) -> BertConfig:
         from transformers import BertConfig
@@ -51,3 +49,26 @@ class Bert(Model):
             initializer_range=self.initializer_range,
             pad_token_id=0,
         )
+
+
+def _size(layers: int, hidden: int) -> Bert:
+    return Bert(
+        vocab_size=30522,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+        max_position_embeddings=512,
+        dropout=0.1,
+    )
+
+
+SIZES = {
+    "bert-tiny": _size(2, 128),
+    "bert-mini": _size(4, 256),
+    "bert-small": _size(4, 512),
+    "bert-medium": _size(8, 512),
+    "bert-base": _size(12, 768),
+    "bert-large": _size(24, 1024),
+}
+"""The release's two and the miniatures of Turc et al. 2019."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float
 
+from plm.heads import encode
 from plm.objectives import Objective, Scored
 
 if TYPE_CHECKING:
@@ -36,15 +37,14 @@ class Classify(Objective):
 
     def configure(self, config: PreTrainedConfig) -> None:
         config.num_labels = self.num_labels
-        if config.pad_token_id is None:  # decoders find the last token by it
+        if config.pad_token_id is None:  # transformers' decoders find the last token by it
             config.pad_token_id = 0
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {"classify": len(batch["labels"])}
 
     def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
-        inputs = {name: tensor for name, tensor in batch.items() if name not in ("labels", "ids")}
-        logits = model(**inputs).logits.float()
+        logits = class_scores(model, batch)
         return {"classify": Scored(classification_loss(logits, batch["labels"]), outputs=logits.detach())}
 
     def predictions(self, batch: Batch, scored: dict[str, Scored]) -> list[dict[str, Any]]:
@@ -54,6 +54,21 @@ class Classify(Objective):
             {"id": int(i), "label": float(y), "logits": row}
             for i, y, row in zip(batch["ids"], batch["labels"], outputs.tolist(), strict=True)
         ]
+
+
+def class_scores(model: Any, batch: Batch) -> Float[Tensor, "B C"]:
+    """Logits of the classes, in float32; a decoder's are read at the last token, which alone has seen the whole text.
+
+    Where that is, the attention mask says: a text may end with the very token that others are padded with.
+    """
+    import torch
+
+    if not hasattr(model, "score"):
+        return model(**{name: tensor for name, tensor in batch.items() if name not in ("labels", "ids")}).logits.float()
+    ends = batch["attention_mask"].sum(1) - 1
+    return model.score(
+        encode(model, batch, use_cache=False)[0][torch.arange(len(ends), device=ends.device), ends]
+    ).float()
 
 
 def classification_loss(logits: Float[Tensor, "B C"], labels: Tensor) -> Float[Tensor, " B"]:

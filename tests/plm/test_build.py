@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from families import CAUSAL, FAMILIES, SHARED
 from safetensors.torch import load_file, save_file
-from tiny import SIZES, perturbed, save_model
+from tiny import perturbed, save_model
 
 import plm
-from plm.build import Cache, Mismatch, build, seeded
+from plm.build import Cache, Mismatch, build, num_parameters, seeded
 from plm.checkpoint import weights_sha256
 from plm.external import external, verify
+from plm.modeling.electra import ElectraForJointPreTraining
+from plm.objectives.clm import CausalLM
+from plm.objectives.mlm import MaskedLM
+from plm.objectives.rtd import ReplacedTokens
 from plm.store import Store
 from plm.train import open_stream
 
@@ -118,10 +123,10 @@ def test_a_replaced_tokenizer_is_read_anew(finetune, bert, tmp_path):
     """Same folder, same process, other files."""
     from plm.data import tokenizer
 
-    before = tokenizer.of(finetune(init=str(bert)))
+    before = tokenizer.of(finetune(init=str(bert)), bert)
     for name, data in tokenizer.files(tokenizer.word_level(("other", "words"))).items():
         (bert / name).write_bytes(data)
-    after = tokenizer.of(finetune(init=str(bert)))
+    after = tokenizer.of(finetune(init=str(bert)), bert)
     assert before.token_to_id("other") is None
     assert after.token_to_id("other") == 5
 
@@ -208,34 +213,138 @@ def test_equal_weights_have_equal_hashes(tiny_bert):
     assert weights_sha256(model) != before
 
 
-def test_decoders_read_a_text_alone_as_they_do_in_a_batch(tmp_path, toy_task):
-    """They find a text's end by the padding token, which is not 0 in all families."""
+# Every family
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    """A folder with a "pretrained" body of each family."""
     torch.manual_seed(0)
-    config = transformers.OPTConfig(
-        vocab_size=65,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        ffn_dim=64,
-        max_position_embeddings=SIZES["max_position_embeddings"],
-        word_embed_proj_dim=32,
-        pad_token_id=1,
-        bos_token_id=2,
-        eos_token_id=3,
+    model = transformers.AutoModel.from_config(FAMILIES[request.param].config())
+    return save_model(perturbed(model), tmp_path_factory.mktemp("families") / request.param)
+
+
+def test_every_family_is_fine_tuned(family, finetune, tmp_path):
+    """The body as it was read, a head of its own drawn anew, and all of it trained."""
+    spec = finetune(init=family, duration=plm.steps(2))
+    made = built(spec, tmp_path)
+    head = {n.rpartition(".")[0] for n in made.fresh}
+    body = {n for n, p in made.model.named_parameters() if any(p is q for q in made.model.base_model.parameters())}
+    assert head
+    assert not any(n.startswith(tuple(head)) for n in body)
+    result = plm.train(spec, store=tmp_path, execution=plm.Execution(keep_weights=True))
+    assert result.metrics["val/loss"] > 0
+    trained = load_file(result.path / "checkpoints/step_00000002/model.safetensors")
+    still = {n for n, t in made.model.state_dict().items() if n in trained and torch.equal(t, trained[n])}
+    assert not still
+
+
+@pytest.mark.parametrize("family", FAMILIES, indirect=True)
+def test_every_family_s_layers_are_redrawn(family, finetune, tmp_path):
+    """Where they share weights, planning says so."""
+    if Path(family).name in SHARED:
+        with pytest.raises(ValueError, match=r"shares one .* among its 2 layers"):
+            plm.reinit(family, "01")
+        return
+    still, made = (built(finetune(init=init), tmp_path) for init in (family, plm.reinit(family, "01")))
+    before = dict(still.model.named_parameters())
+    assert {n for n, p in made.model.named_parameters() if not torch.equal(p, before[n])} == set(made.redrawn)
+    assert len(made.redrawn) >= 8
+
+
+@pytest.mark.parametrize("name", ["albert-attention", "configured", "electra", "gpt", "gpt2", "roberta"])
+def test_what_was_pretrained_here_is_fine_tuned(name, pretrain, finetune, tmp_path):
+    """From the run's own folder: the body's weights to the bit, heads and ELECTRA's generator left behind."""
+    objective = CausalLM() if name in CAUSAL else ReplacedTokens() if name == "electra" else MaskedLM()
+    parent = pretrain(architecture=FAMILIES[name], objective=objective, duration=plm.steps(2))
+    path = plm.train(parent, store=tmp_path).path / "checkpoints/step_00000002"
+    stored = load_file(path / "model.safetensors")
+    made = built(finetune(init=parent.final), tmp_path)
+    read = {n: t for n, t in made.model.state_dict().items() if n in stored}
+    assert len(read) == len(made.model.state_dict()) - len(made.fresh)
+    assert all(torch.equal(t, stored[n]) for n, t in read.items())
+    plain, info = transformers.AutoModel.from_pretrained(path, output_loading_info=True)
+    assert not {n for n in info["missing_keys"] if "pooler" not in n}
+    body = {n: t for n, t in plain.state_dict().items() if "pooler" not in n}
+    assert all(torch.equal(t, stored[f"{plain.base_model_prefix}.{n}"]) for n, t in body.items())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_weights_are_counted_before_there_are_any(name):
+    """The head's with them, tied ones once."""
+    value = FAMILIES[name]
+    objective = CausalLM() if name in CAUSAL else MaskedLM()
+    assert num_parameters(objective, value) == sum(
+        p.numel() for p in objective.auto().from_config(value.config()).parameters()
     )
-    folder = save_model(perturbed(transformers.OPTModel(config)), tmp_path / "opt")
-    spec = plm.finetune(toy_task, init=folder, dtype="float32")
-    objective, store, cache = spec.objective, Store.at(tmp_path / "store"), Cache()
+
+
+def logits(objective, model, batch):
+    with torch.no_grad():
+        return objective.losses(model, batch)["classify"].outputs
+
+
+def test_a_text_alone_is_read_as_in_a_batch(family, toy_task, tmp_path):
+    """Padding changes nothing, and a decoder is read at a text's last token, whatever the padding token is."""
+    spec = plm.finetune(toy_task, init=family, dtype="float32")
+    store, cache = Store.at(tmp_path / "store"), Cache()
     model = build(spec, store, cache).model.eval()
     batch = next(iter(open_stream(spec, store, cache).evaluation()))
+    together = logits(spec.objective, model, batch)
+    for row in (0, len(together) // 2, len(together) - 1):
+        length = int(batch["attention_mask"][row].sum())
+        alone = {n: t[row : row + 1, :length] if t.ndim == 2 else t[row : row + 1] for n, t in batch.items()}
+        assert torch.allclose(together[row : row + 1], logits(spec.objective, model, alone), atol=1e-5)
+        changed = {**alone, "input_ids": alone["input_ids"].clone()}
+        changed["input_ids"][0, length - 2] = 60  # the last word
+        assert not torch.equal(logits(spec.objective, model, alone), logits(spec.objective, model, changed))
+
+
+@pytest.mark.parametrize("name", ["configured", "gpt", "gpt2", "neox"])
+def test_a_decoder_s_score_is_transformers_own(name, finetune, tmp_path):
+    torch.manual_seed(0)
+    body = perturbed(transformers.AutoModel.from_config(FAMILIES[name].config()))
+    spec = finetune(init=save_model(body, tmp_path / name))
+    model = built(spec, tmp_path / "store").model.eval()
+    pad = model.config.pad_token_id
+    ids = torch.tensor([[7, 8, 9, 10], [11, 12, pad, pad]])
+    batch = {"input_ids": ids, "attention_mask": (ids != pad).long(), "labels": torch.zeros(2, dtype=torch.long)}
     with torch.no_grad():
-        together = objective.losses(model, batch)["classify"].outputs
-        shortest = {n: t[-1:] for n, t in batch.items()}
-        length = int(shortest["attention_mask"].sum())
-        alone = objective.losses(model, {n: t[:, :length] if t.ndim == 2 else t for n, t in shortest.items()})[
-            "classify"
-        ].outputs
-    assert torch.allclose(together[-1:], alone, atol=1e-5)
+        theirs = model(ids, attention_mask=batch["attention_mask"]).logits
+    assert torch.allclose(logits(spec.objective, model, batch), theirs, atol=1e-6)
+
+
+def test_a_text_may_end_with_the_padding_token(finetune, tmp_path):
+    """GPT-2's release has no padding token, and token 0 is an exclamation mark."""
+    config = FAMILIES["gpt2"].config()
+    config.pad_token_id = None
+    torch.manual_seed(0)
+    spec = finetune(init=save_model(perturbed(transformers.GPT2Model(config)), tmp_path / "gpt2"))
+    model = built(spec, tmp_path / "store").model.eval()
+    ids = torch.tensor([[7, 8, 0, 0]])
+    said, quiet = (
+        logits(
+            spec.objective,
+            model,
+            {"input_ids": ids, "attention_mask": torch.tensor([mask]), "labels": torch.zeros(1, dtype=torch.long)},
+        )
+        for mask in ([1, 1, 1, 0], [1, 1, 0, 0])
+    )
+    assert not torch.allclose(said, quiet, atol=1e-4)
+
+
+def test_a_generator_s_weights_are_no_part_of_a_discriminator(finetune, tmp_path):
+    """A run of replaced-token detection leaves both in one folder."""
+    model = perturbed(ElectraForJointPreTraining.from_config(FAMILIES["electra"].config()))
+    folder = save_model(model, tmp_path / "joint")
+    made = built(finetune(init=folder), tmp_path / "store")
+    assert {n.partition(".")[0] for n in made.fresh} == {"classifier"}
+    assert torch.equal(
+        made.model.electra.embeddings.word_embeddings.weight, model.electra.embeddings.word_embeddings.weight
+    )
+    edit(Path(folder), lambda t: t.pop("electra.embeddings_project.weight"))
+    with pytest.raises(Mismatch, match=r"missing \['electra.embeddings_project.weight'\], extra nothing"):
+        built(finetune(init=folder), tmp_path / "store")
 
 
 def test_config_is_written_for_transformers(tmp_path, finetune):

@@ -7,11 +7,13 @@ import importlib
 import pytest
 import torch
 import transformers
+from families import FAMILIES, SAMPLES
 from tiny import SIZES, perturbed
 
 from plm import redraw
 from plm.inits.reinit import BIASES, LAYER_NORMS, Reinit
 from plm.inits.reinit import SCHEMES as NAMED_SCHEMES
+from plm.modeling.electra import ElectraForJointPreTraining
 from plm.models import layers
 from plm.redraw import SCHEMES, reinitialize
 from plm.rng import torch_stream
@@ -27,7 +29,7 @@ SMALL = {
         "max_position_embeddings",
     )
 }
-FAMILIES = {
+CONFIGS = {
     "Bert": SMALL,
     "Roberta": SMALL,
     "Electra": SMALL | {"embedding_size": 16},
@@ -40,6 +42,8 @@ FAMILIES = {
         "max_position_embeddings": 40,
     },
     "GPT2": {"vocab_size": 65, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40},
+    "OpenAIGPT": {"vocab_size": 65, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40},
+    "GPTNeoX": SMALL,
     "Llama": SMALL | {"num_key_value_heads": 2},
     "OPT": {
         "vocab_size": 65,
@@ -51,14 +55,14 @@ FAMILIES = {
         "word_embed_proj_dim": 32,
     },
 }
-TOUCHED = {"Llama": 9, "GPT2": 8}
-"""Parameters of a layer: six linears and two norms of two make 10; Llama has 7 and 2 scales, GPT-2 joins Q, K and V."""
+TOUCHED = {"Llama": 9, "GPT2": 8, "OpenAIGPT": 8, "GPTNeoX": 8}
+"""Parameters of a layer: six linears and two norms of two make 10; Llama has 7 and 2 scales, the GPTs join Q, K and V."""
 
 
 def pretrained(family: str, folder, **changes):
     """Saved and read back: the flags that make transformers' own initialisers do nothing are set."""
     torch.manual_seed(0)
-    config = getattr(transformers, family + "Config")(**{**FAMILIES.get(family, SMALL), **changes})
+    config = getattr(transformers, family + "Config")(**{**CONFIGS.get(family, SMALL), **changes})
     perturbed(getattr(transformers, family + "Model")(config)).save_pretrained(folder)
     return getattr(transformers, family + "Model").from_pretrained(folder)
 
@@ -103,7 +107,7 @@ def test_exactly_the_named_tensors_of_a_bert_change(bert):
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("chosen", [(0,), (1,), (0, 1), ()])
 def test_every_family_is_redrawn_where_it_was_told(family, chosen, folder):
     model = pretrained(family, folder / family)
@@ -117,6 +121,50 @@ def test_every_family_is_redrawn_where_it_was_told(family, chosen, folder):
     assert changes(before, model) == set(names) == expected
     assert len(names) == len(chosen) * TOUCHED.get(family, 10)
     assert torch.isfinite(model(torch.arange(8)[None])[0]).all()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("family", ["GPT2", "OpenAIGPT"])
+def test_a_transposed_matrix_is_drawn_like_any_other(family, scheme, folder):
+    """The GPTs' own linear maps keep their matrices the other way round, and Q, K and V in one."""
+    model = pretrained(family, folder / family)
+    joined = layers(model)[1].attn.c_attn
+    old, bias = joined.weight.detach().clone(), joined.bias.detach().clone()
+    reinitialize(model, [1], scheme=scheme)
+    new = joined.weight.detach()
+    assert new.shape == old.shape == (32, 96)
+    assert torch.equal(joined.bias, bias)
+    if scheme == "shuffle":
+        assert torch.equal(new.flatten().sort().values, old.flatten().sort().values)
+    else:
+        assert new.std().item() == pytest.approx(0.0176 if scheme == "bert" else old.std().item(), rel=0.05)
+
+
+def test_the_scale_by_depth_is_not_drawn_again(folder):
+    """`bert` is one spread for all matrices, GPT-2's residual projections too."""
+    model = pretrained("GPT2", folder / "GPT2")
+    reinitialize(model, [0])
+    assert layers(model)[0].mlp.c_proj.weight.std().item() == pytest.approx(0.0176, rel=0.05)
+
+
+def test_of_an_electra_the_discriminator_is_redrawn(folder):
+    """The generator that lies beside it is not."""
+    model = ElectraForJointPreTraining.from_config(SAMPLES["electra"].config())
+    before = state(perturbed(model))
+    names = reinitialize(model, [1])
+    assert changes(before, model) == set(names)
+    assert len(names) == 10
+    assert all(name.startswith("electra.encoder.layer.1.") for name in names)
+
+
+@pytest.mark.parametrize("name", ["albert-none", "albert-none-wide"])
+def test_an_albert_that_shares_nothing_is_redrawn(name):
+    model = perturbed(transformers.AutoModel.from_config(FAMILIES[name].config()))
+    before = state(model)
+    names = reinitialize(model, [1])
+    assert changes(before, model) == set(names)
+    assert len(names) == 10
+    assert {id(p) for p in layers(model)[1].parameters()} >= {id(model.get_parameter(n)) for n in names}
 
 
 def test_norms_are_reset_and_biases_kept(bert):
@@ -218,6 +266,22 @@ def test_shared_layers_are_refused(folder):
     with pytest.raises(ValueError, match=r"shares one group of weights among its 2 layers.*num_hidden_groups=2"):
         reinitialize(albert, [1])
     assert not changes(before, albert)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("albert-attention", "shares one attention among its 2 layers.*sharing='none'"),
+        ("albert-feed-forward", "shares one feed-forward among its 2 layers"),
+        ("albert-all-wide", "shares one group of weights among its 2 layers"),
+    ],
+)
+def test_partly_shared_layers_are_refused(name, said):
+    model = transformers.AutoModel.from_config(FAMILIES[name].config())
+    before = state(model)
+    with pytest.raises(ValueError, match=said):
+        reinitialize(model, [1])
+    assert not changes(before, model)
 
 
 def test_an_encoder_and_decoder_are_refused():

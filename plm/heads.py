@@ -1,0 +1,65 @@
+"""From a batch to what a model's body says of it, and from there to the scores of its heads.
+
+A head is computed at chosen positions only; transformers' own forward computes it everywhere. `CAUSAL` and
+`BIDIRECTIONAL` are the families whose reading direction is known before a model is built.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from plm.objectives import Batch
+
+CAUSAL = ("gpt", "openai-gpt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "opt", "qwen2")
+BIDIRECTIONAL = (
+    "bert",
+    "roberta",
+    "albert",
+    "albert-sharing",
+    "electra",
+    "distilbert",
+    "mpnet",
+    "deberta",
+    "deberta-v2",
+    "modernbert",
+)
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def encode(model: Any, batch: Batch, **options: Any) -> Any:
+    """What the model's body says of a batch: hidden states (B, T, D) first, then the pooled one (B, D) if it has any."""
+    return model.base_model(**{name: batch[name] for name in INPUTS if name in batch}, **options)
+
+
+def vocabulary_scores(model: Any, hidden: Float[Tensor, "K D"]) -> Float[Tensor, "K V"]:
+    """Logits over the vocabulary, in float32, from hidden states at the positions that are scored.
+
+    Raises:
+        ValueError: the model has no language-modelling head that is known here.
+    """
+    if hasattr(model, "generator_lm_head"):  # ELECTRA's generator
+        return model.generator_lm_head(model.generator_predictions(hidden)).float()
+    if hasattr(model, "cls") and hasattr(model.cls, "predictions"):  # BERT
+        return model.cls.predictions(hidden).float()
+    for name in ("lm_head", "embed_out", "predictions"):  # RoBERTa, GPT, GPT-2, Llama; GPT-NeoX; ALBERT
+        if hasattr(model, name):
+            return getattr(model, name)(hidden).float()
+    raise ValueError(f"{type(model).__name__} has no language-modelling head that is known here.")
+
+
+def pair_scores(model: Any, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B 2"]:
+    """Logits of the two labels of a pair of segments, in float32.
+
+    Raises:
+        ValueError: the model has no such head.
+    """
+    if hasattr(model, "sop_classifier"):
+        return model.sop_classifier(pooled).float()
+    if hasattr(model, "cls") and hasattr(model.cls, "seq_relationship"):
+        return model.cls.seq_relationship(pooled).float()
+    raise ValueError(f"{type(model).__name__} has no head for pairs of segments that is known here.")
