@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -122,8 +122,9 @@ def spread(scorer: Scorer, among: Group, *, shard: bool) -> nn.Module:
         return scorer
     if not shard:
         return DistributedDataParallel(scorer, gradient_as_bucket_view=True)
-    for layer in layers(scorer.model):
-        fully_shard(layer)
+    with suppress(ValueError):  # a model whose layers share their weights is one unit
+        for layer in layers(scorer.model):
+            fully_shard(layer)
     return fully_shard(scorer)
 
 

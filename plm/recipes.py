@@ -7,6 +7,7 @@ runs of our own: naming one names its final checkpoint, whether or not it has be
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from plm import registry
 from plm.data.examples import Examples
@@ -22,6 +23,11 @@ from plm.objectives.classify import Classify
 from plm.objectives.mlm import MaskedLM
 from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds, Source
 from plm.tasks import Task, resolve
+
+if TYPE_CHECKING:
+    from plm.data.corpus import Corpus
+    from plm.data.sources import Text
+    from plm.data.trained import Trained
 
 
 def finetune(
@@ -51,7 +57,7 @@ def finetune(
     """
     task = resolve(task)
     start = init if isinstance(init, Init) else Load(model(init))
-    seq_len = min(seq_len, shape(start.architecture()).max_position_embeddings)
+    seq_len = min(seq_len, shape(start.architecture()).max_seq_len)
     return RunSpec(
         objective=Classify(task.num_labels),
         init=start,
@@ -67,59 +73,93 @@ def finetune(
 
 def pretrain(
     architecture: Model,
-    text: str,
+    text: str | Text,
     *,
     objective: Objective | None = None,
     duration: Duration,
-    vocabulary: str | None = None,
+    vocabulary: str | External | Trained | None = None,
     seed: int = 0,
     lr: float = 1e-4,
     warmup_steps: int = 0,
+    schedule: str = "linear",
     weight_decay: float = 0.01,
     batch_size: int = 32,
     seq_len: int = 128,
     dtype: str = "bfloat16",
+    store: str | None = None,
 ) -> RunSpec:
     """Pretrain a model from scratch.
 
     Args:
         objective: What is minimised; None: masked language modelling.
-        text: `world` (the generated language), or a folder with train and validation files of text.
-        vocabulary: The model (by path or hub id) whose tokenizer reads the text; None for `world`.
+        text: `world` (the generated language; also `world:stories`, `world:field`), a file, a folder with train and
+            validation files, a hub id, or a value such as a mixture.
+        vocabulary: A tokenizer to train on the text (`wordpiece:8192`; see `plm.data.trained.spelled`), or the model (by
+            path or hub id) whose tokenizer reads it; None for `world`.
+        schedule: `linear`, `cosine`, or `constant`, which can be cooled down from any step (`RunSpec.annealed`).
+        store: Where the text is tokenised now, to count the steps of an epoch; needed for a duration in epochs only.
 
     Raises:
         ValueError: no such folder or model; the architecture's vocabulary is smaller than the tokenizer's, or it reads
-            shorter sequences; a duration in epochs.
+            shorter sequences; a duration in epochs without a store.
     """
-    from plm.data.corpus import Corpus
-    from plm.data.files import files
-    from plm.data.world import World
+    from plm.data.sources import corpus
 
-    corpus = Corpus(World() if text == "world" else files(text), None if vocabulary is None else external(vocabulary))
-    there = corpus.tokenizer().get_vocab_size()
-    if there > shape(architecture).vocab_size:
-        raise ValueError(
-            f"the tokenizer has {there:,} tokens and the model a vocabulary of "
-            f"{shape(architecture).vocab_size:,}: raise vocab_size."
-        )
-    if seq_len > shape(architecture).max_position_embeddings:
-        raise ValueError(
-            f"seq_len {seq_len}: the model reads {shape(architecture).max_position_embeddings} tokens at "
-            "most. Shorten it, or raise max_position_embeddings."
-        )
+    data, objective = corpus(text, vocabulary), objective or MaskedLM()
+    _check_reads(architecture, data, seq_len)
+    objective.check(shape(architecture).model_type)
     if duration.unit == "epochs":
-        raise ValueError(f"a duration of {duration}: pretraining is given in steps or tokens.")
+        duration = _in_steps(duration, data, objective, batch_size, seq_len, store)
     return RunSpec(
-        objective=objective or MaskedLM(),
+        objective=objective,
         init=Scratch(architecture),
-        data=corpus,
-        optim=AdamW(lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps),
+        data=data,
+        optim=AdamW(lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps, schedule=schedule),
         duration=duration,
         batch_size=batch_size,
         seq_len=seq_len,
         dtype=dtype,
         seeds=Seeds(fresh=seed, order=seed, noise=seed),
     )
+
+
+def _check_reads(architecture: Model, data: Corpus, seq_len: int) -> None:
+    """Refuse a model that cannot read a corpus."""
+    model = shape(architecture)
+    if data.vocab_size > model.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {data.vocab_size:,} tokens and the model a vocabulary of "
+            f"{model.vocab_size:,}: raise vocab_size."
+        )
+    if getattr(architecture, "pad_token_id", data.pad_token_id) != data.pad_token_id:
+        raise ValueError(
+            f"the tokenizer pads with token {data.pad_token_id}, and the model counts positions from pad_token_id "
+            f"{architecture.pad_token_id}: give the model the tokenizer's."  # type: ignore[attr-defined]
+        )
+    if seq_len > model.max_seq_len:
+        raise ValueError(
+            f"seq_len {seq_len}: the model reads {model.max_seq_len} tokens at most. Shorten it, or raise "
+            "max_position_embeddings."
+        )
+
+
+def _in_steps(
+    duration: Duration, data: Corpus, objective: Objective, batch_size: int, seq_len: int, store: str | None
+) -> Duration:
+    """Epochs of a corpus as steps: an epoch has as many sequences as tokenising finds."""
+    from plm.data.corpus import blocks
+    from plm.data.pairs import runs
+    from plm.store import Store
+
+    if store is None or len(data.parts) > 1:
+        raise ValueError(
+            f"a duration of {duration}: how long an epoch is, is known once the text is tokenised. "
+            + ("Say where to keep the tokens (store=...)" if store is None else "Of a mixture it is not defined")
+            + ", or give steps or tokens."
+        )
+    read = runs if objective.pairs else blocks
+    count = len(read(data, "train", seq_len, Store.at(store).root / "data"))
+    return steps(duration.in_steps(num_examples=count, batch_size=batch_size, seq_len=seq_len))
 
 
 def reinit(

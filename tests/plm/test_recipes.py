@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
 import pytest
 from tiny import SIZES
 
@@ -72,16 +75,20 @@ def test_an_architecture_that_is_too_small_is_refused(toy_corpus, tiny_bert, cha
         plm.pretrain(bert, toy_corpus, vocabulary=tiny_bert, duration=plm.steps(1), seq_len=16)
 
 
-def test_a_corpus_is_not_measured_in_epochs(pretrain):
-    with pytest.raises(ValueError, match=r"epochs:2: pretraining is given in steps or tokens"):
+def test_an_epoch_of_a_corpus_is_counted_by_tokenising_it(pretrain, toy_corpus, tmp_path):
+    with pytest.raises(ValueError, match=r"epochs:2: how long an epoch is, is known once the text is tokenised\. Say wh"):
         pretrain(duration=plm.epochs(2))
+    spec = pretrain(duration=plm.epochs(2), store=str(tmp_path))
+    tokens = sum(len(line.split()) + 2 for line in (Path(toy_corpus) / "train.txt").read_text().splitlines())
+    assert spec.total_steps == 2 * math.ceil(tokens // 16 / 4)
+    assert spec == pretrain(duration=plm.steps(spec.total_steps))
 
 
 def test_text_needs_a_vocabulary_and_must_be_there(toy_corpus, tmp_path):
     bert = plm.Bert(**SIZES, dropout=0.0)
     with pytest.raises(ValueError, match="a corpus of files needs a tokenizer"):
         plm.pretrain(bert, toy_corpus, duration=plm.steps(1))
-    with pytest.raises(ValueError, match="there is no folder"):
+    with pytest.raises(ValueError, match="there is no file or folder"):
         plm.pretrain(bert, str(tmp_path / "nowhere"), duration=plm.steps(1))
 
 
@@ -89,7 +96,7 @@ def test_text_needs_a_vocabulary_and_must_be_there(toy_corpus, tmp_path):
 def test_named_models_are_final_checkpoints_of_ours(name):
     checkpoint = plm.model(name)
     assert checkpoint == NAMED[name]().final
-    assert plm.shape(checkpoint).vocab_size >= checkpoint.run.data.tokenizer().get_vocab_size()
+    assert plm.shape(checkpoint).vocab_size >= checkpoint.run.data.vocab_size
     assert checkpoint.run.seq_len <= plm.shape(checkpoint).max_position_embeddings
 
 
