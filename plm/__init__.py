@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plm.audit import audit
     from plm.build import Cache, Mismatch
+    from plm.data.sources import mixture
     from plm.duration import Duration, epochs, steps, tokens
     from plm.external import external
     from plm.inits.load import Load
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "plm.audit": ("audit",),
     "plm.build": ("Cache", "Mismatch"),
+    "plm.data.sources": ("mixture",),
     "plm.duration": ("Duration", "epochs", "steps", "tokens"),
     "plm.external": ("external",),
     "plm.inits.load": ("Load",),
@@ -97,6 +99,7 @@ __all__ = [
     "external",
     "finetune",
     "intervals",
+    "mixture",
     "model",
     "pretrain",
     "reinit",

@@ -23,14 +23,19 @@ PATTERNS = (
 """The files that bear on numbers. Pickled weights are not among them, and are never read."""
 
 
-def external(name: str) -> External:
-    """A model by local folder or hub id; a hub id is downloaded at its present commit.
+def external(name: str, *, revision: str | None = None) -> External:
+    """A model by local folder or hub id; a hub id is downloaded.
+
+    Args:
+        revision: A branch, tag or commit of the hub id; None: its main branch as it is now.
 
     Raises:
-        ValueError: no such folder or id, or it lacks a configuration or safetensors weights.
+        ValueError: no such folder, id or revision, or it lacks a configuration or safetensors weights.
     """
     path = Path(name).expanduser()
-    local = path.resolve() if path.exists() else _download(name)
+    if revision is not None and path.exists():
+        raise ValueError(f"{name} at revision {revision}: it is a local folder, which has no revisions.")
+    local = path.resolve() if path.exists() else download(name, revision)
     files = sorted({f for pattern in PATTERNS for f in local.glob(pattern)}) if local.is_dir() else []
     names = [f.name for f in files]
     if "config.json" not in names or not any(n.endswith(".safetensors") for n in names):
@@ -41,7 +46,7 @@ def external(name: str) -> External:
     return External(
         tuple((f.name, _sha256(*_version(f))) for f in files),
         path=str(local),
-        name=local.name if path.exists() else name,
+        name=local.name if path.exists() else _at(name, revision),
     )
 
 
@@ -74,16 +79,25 @@ def _sha256(path: str, size: int, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(name: str) -> Path:
+def download(name: str, revision: str | None = None) -> Path:
+    """The local folder of a hub id at a revision, fetched unless the cache has it.
+
+    Raises:
+        ValueError: it could not be had.
+    """
     if name.startswith((".", "/", "~")):
         raise ValueError(f"there is no folder {name!r}. A model is the name of a recipe, a hub id, or a local folder.")
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(PATTERNS)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
     except Exception as error:  # the hub's client raises a different type for each way of not being there
         raise ValueError(
-            f"the model {name} could not be had from the hub ({type(error).__name__}: "
+            f"the model {_at(name, revision)} could not be had from the hub ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}). Without a network, give a local folder: "
             "model=path/to/folder."
         ) from error
+
+
+def _at(name: str, revision: str | None) -> str:
+    return name if revision is None else f"{name}@{revision}"

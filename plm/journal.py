@@ -160,7 +160,6 @@ class Journal:
         self._writer.wait()
         if self._attempt:
             self.publish()
-            self._attempt.record["kept"] = sorted(self._keep)
             self._attempt.finish(files)
             self._prune(finished=True)
             self.report(self.end)
@@ -188,7 +187,7 @@ class Journal:
                 f"at step {self.end} than the first time: the environment differs from the one in environment.json. "
                 "Repeat it where it was trained, or remove the folder to run it anew."
             )
-        self._attempt.end("repeated", kept=sorted(self._keep))
+        self._attempt.end("repeated")
         self._prune(finished=True)
 
     def _prune(self, *, finished: bool) -> None:
@@ -210,4 +209,4 @@ class Journal:
 
 def _kept(folder: RunFolder) -> set[int]:
     """The steps that a finished run keeps; a repetition that was stopped has left others."""
-    return set(next(a["kept"] for a in reversed(folder.attempts()) if a["outcome"] in ("done", "repeated")))
+    return set(next(a["keep"] for a in reversed(folder.attempts()) if a["outcome"] in ("done", "repeated")))

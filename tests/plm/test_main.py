@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import plm
-from plm.__main__ import main
+from plm.__main__ import Lines, main
 from plm.store import Store
-from plm.train import train
+from plm.train import Execution, train
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +70,78 @@ def test_a_busy_run(finetune, written, tmp_path, capsys):
     Store.at(tmp_path).run(spec).claim(spec)
     assert main([written(spec), "--store", str(tmp_path)]) == 1
     assert "is being trained by process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--keep", "0,1,...,5"], "doubling from 1 does not meet 5"),
+        (["--keep", "0,9"], "step 9 is after the run's last, 4"),
+        (["--device", "abacus"], "--device abacus"),
+        (["--cpus", "0"], "a run needs at least 1"),
+    ],
+)
+def test_a_wrong_flag_starts_nothing(pretrain, written, tmp_path, capsys, flags, said):
+    assert main([written(pretrain()), "--store", str(tmp_path / "runs"), *flags]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_steps_to_keep(pretrain, written, tmp_path, capsys):
+    spec = pretrain()
+    assert main([written(spec), "--store", str(tmp_path), "--keep", "0,1,2,last", "--device", "cpu"]) == 0
+    assert Store.at(tmp_path).run(spec).checkpoints() == [f"step_{step:08d}" for step in (0, 1, 2, 4)]
+    err = capsys.readouterr().err
+    assert "step 2 of 4  kept" in err
+    assert "step 4 of 4  train/loss " in err
+
+
+def test_progress_is_told_at_the_speed_so_far(monkeypatch, capsys):
+    times = iter([100.0, 110.0, 160.0, 400.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    lines = Lines(1000)
+    lines.report(100, {"train/loss": 9.87654}, None)
+    lines.report(150, {"train/loss": 5.0}, None)
+    lines.report(200, {}, Path("somewhere"))
+    lines.report(250, {"val/loss": 4.5}, None)
+    lines.report(1000, {"train/loss": 4.0, "val/loss": 3.0}, None)
+    assert capsys.readouterr().err.splitlines() == [
+        "step 100 of 1,000  train/loss 9.8765",
+        "step 150 of 1,000  train/loss 5.0000  3 min left",
+        "step 200 of 1,000  kept",
+        "step 250 of 1,000  val/loss 4.5000  5 min left",
+        "step 1,000 of 1,000  train/loss 4.0000  val/loss 3.0000",
+    ]
+
+
+@pytest.fixture
+def trajectory(pretrain, tmp_path):
+    """The folder of a run with four kept steps."""
+    return train(pretrain(), store=tmp_path, execution=Execution(keep=(0, 1, 2, 3))).path
+
+
+def test_the_audit_of_a_clean_trajectory(trajectory, capsys):
+    assert main(["audit", str(trajectory)]) == 0
+    table, said = capsys.readouterr().out.rsplit("\n", 2)[:2]
+    assert [line.split()[0] for line in table.splitlines()] == ["step", "0", "1", "2", "3", "4"]
+    assert said == f"audit of {trajectory.name}: 5 checkpoints, compared by weights: no defect."
+    assert main(["audit", "--json", *map(str, sorted((trajectory / "checkpoints").iterdir()))]) == 0
+    assert json.loads(capsys.readouterr().out)["clean"]
+
+
+def test_the_audit_of_one_with_a_defect(trajectory, capsys):
+    assert main(["audit", str(trajectory / "checkpoints"), "--steps", "0:6:2"]) == 1
+    out = capsys.readouterr().out
+    assert "missing: the schedule has it" in out
+    assert "1 with defects" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["/nowhere"], "there is no folder"), ([".", "--steps", "1:2"], "is not from:to:stride")]
+)
+def test_a_wrong_audit(arguments, said, capsys):
+    assert main(["audit", *arguments]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
