@@ -47,13 +47,14 @@ def _run(arguments: list[str]) -> int:
 def _run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m plm",
-        description="Execute one run, or go on with it.",
+        description="Execute one run, or go on with it; under torchrun, in a group of processes.",
         epilog="`python -m plm audit --help`: whether the checkpoints of a trajectory are what they should be.",
     )
     parser.add_argument("spec", type=Path, help="a spec.json, as RunSpec.to_json() writes it")
     parser.add_argument("--store", default="./runs", help="where runs are kept (default: ./runs)")
     parser.add_argument("--cpus", type=int, default=1, help="threads (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 and so on (default: cpu)")
+    parser.add_argument("--shard", action="store_true", help="spread the weights over the group's processes (FSDP)")
     parser.add_argument(
         "--keep",
         metavar="SCHEDULE",
@@ -82,32 +83,35 @@ def _execution(spec: RunSpec, given: argparse.Namespace) -> Execution:
     keep = schedule(given.keep, last=spec.total_steps) if given.keep else ()
     if keep and keep[-1] > spec.total_steps:
         raise ValueError(f"--keep {given.keep}: step {keep[-1]} is after the run's last, {spec.total_steps}.")
-    return Execution(device=given.device, threads=given.cpus, keep=keep)
+    return Execution(device=given.device, threads=given.cpus, keep=keep, shard=given.shard)
 
 
 def _train(spec: RunSpec, store: Store, execution: Execution) -> int:
     """Train until done, failed, or told to stop by a signal."""
+    from plm.parallel import joined
     from plm.store import Busy
     from plm.train import Stopped, train
 
     received: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: received.append(n))
-    try:
-        lines = Lines(spec.total_steps)
-        result = train(spec, store=store, execution=execution, reporter=lines, should_stop=lambda: bool(received))
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        return 128 + received[0]
-    except Busy as busy:
-        print(busy, file=sys.stderr)
-        return 1
-    except Exception as error:  # the traceback is in the run's error.txt
-        print(f"{spec.run_id}: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    for name, value in result.metrics.items():
-        print(f"{name} {value:.4f}")
-    print(result.path)
+    with joined(execution.device) as among:  # torchrun starts this program in every process of a group
+        try:
+            lines = Lines(spec.total_steps)
+            result = train(spec, store=store, execution=execution, reporter=lines, should_stop=lambda: bool(received))
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return 128 + (received or [signal.SIGTERM])[0]  # another process of the group may have been told
+        except Busy as busy:
+            print(busy, file=sys.stderr)
+            return 1
+        except Exception as error:  # the traceback is in the run's error.txt
+            print(f"{spec.run_id}: {type(error).__name__}: {error}", file=sys.stderr)
+            return 1
+        if among.first:
+            for name, value in result.metrics.items():
+                print(f"{name} {value:.4f}")
+            print(result.path)
     return 0
 
 

@@ -154,3 +154,15 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(runs, tmp_path):
     (whole, parts) = (numbers(runs[0], tmp_path / name) for name in ("whole", "parts"))
     for one, other in zip(whole[2], parts[2], strict=True):
         assert other == pytest.approx(one, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_torchrun_trains_a_spec(runs, tmp_path):
+    (tmp_path / "spec.json").write_text(runs[0].to_json())
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "plm"]
+    command = [sys.executable, *words, str(tmp_path / "spec.json"), "--store", str(tmp_path / "store")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert ended.stdout.count("val/loss") == 1
+    environment = json.loads(Store.at(tmp_path / "store").run(runs[0]).get("environment.json"))
+    assert environment[0]["workers"] == 2
