@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 import plm.modeling  # noqa: F401  # makes transformers' automatic classes know our own
 from plm.data import tokenizer as tokenizers
@@ -127,10 +127,15 @@ def folder(source: Source, store: Store) -> Path:
 
 
 @functools.lru_cache(maxsize=64)
-def num_parameters(objective: Objective, architecture: External | Model) -> int:
-    """How many weights a model has with an objective's head, tied ones once; no memory is taken for them."""
+def num_parameters(objective: Objective | None, architecture: External | Model) -> int:
+    """How many weights a model has with an objective's head, tied ones once; no memory is taken for them.
+
+    Args:
+        objective: None: the body alone.
+    """
     with torch.device("meta"):
-        model = _from_config(objective, config_of(architecture))
+        config = config_of(architecture)
+        model = _from_config(objective, config) if objective else AutoModel.from_config(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from plm.build import seeded
 from plm.data.collate import Stream
-from plm.metrics import METRICS
+from plm.metrics import METRICS, roc_area
 from plm.objectives import Objective, Scored
 from plm.parallel import group, rounds
 from plm.predictions import predicted
@@ -45,20 +46,26 @@ class _Sums:
     counts: dict[str, int]
     right: dict[str, int]
     of: dict[str, int]
-    """How many predictions the `right` ones are out of."""
+    """How many predictions the `right` ones are out of; and under `bytes`, how much text was predicted, if known."""
+    judged: dict[str, NDArray[np.float64]]
+    """(K, 2) score and label of each prediction, where positive labels are rare."""
     records: list[dict[str, Any]]
 
 
 def _summed(objective: Objective, batch: dict[str, Tensor], scored: dict[str, Scored]) -> _Sums:
-    on_cpu = {
-        name: Scored(*(None if tensor is None else tensor.cpu() for tensor in part)) for name, part in scored.items()
-    }
+    on_cpu = {name: part.cpu() for name, part in scored.items()}
     shares = {key: share for name, part in on_cpu.items() for key, share in part.shares(name).items()}
     return _Sums(
         {name: float(part.loss.sum()) for name, part in on_cpu.items()},
         objective.counts(batch),
         {key: right for key, (right, _) in shares.items()},
-        {key: of for key, (_, of) in shares.items()},
+        {key: of for key, (_, of) in shares.items()}
+        | ({"bytes": int(batch["bytes"].sum())} if "bytes" in batch else {}),
+        {
+            name: torch.stack([part.outputs[:, 0].double(), part.positive.double()], 1).numpy()
+            for name, part in on_cpu.items()
+            if part.outputs is not None and part.positive is not None
+        },
         objective.predictions(batch, on_cpu),
     )
 
@@ -84,8 +91,9 @@ def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
     scorer.train(was_training)
     losses, counts, right, of = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     records = []
-    for part in among.gathered(found):
-        losses.update(part.losses)  # type: ignore[arg-type]  # a Counter adds up floats too
+    among_all = among.gathered(found)
+    for part in among_all:
+        losses.update(part.losses)  # a Counter adds up floats too
         counts.update(part.counts)
         right.update(part.right)
         of.update(part.of)
@@ -98,7 +106,13 @@ def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
         metrics |= {f"val/{name}": value for name, value in parts.items()}
     if objective.language is not None:
         metrics["val/perplexity"] = math.exp(min(parts[objective.language], 700.0))  # beyond is not a float
-    metrics |= {f"val/{key}": right[key] / max(1, of[key]) for key in right}
+        if of["bytes"]:
+            metrics["val/bits_per_byte"] = losses[objective.language] / math.log(2) / of["bytes"]
+    metrics |= {f"val/{key}": right[key] / of[key] for key in right if of[key]}
+    for name in among_all[0].judged:
+        scores, positive = np.concatenate([part.judged[name] for part in among_all]).T
+        if math.isfinite(loss) and 0 < positive.sum() < len(positive):
+            metrics[f"val/{name}_auc"] = roc_area(scores, positive)
     task = getattr(spec.data, "task", None)
     if task is None or not math.isfinite(loss):
         return Evaluation(metrics, records)

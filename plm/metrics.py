@@ -66,6 +66,13 @@ def _spearman(predictions: Array, labels: Array) -> float:
     return 0.0 if _constant(predictions) or _constant(labels) else float(spearmanr(predictions, labels).statistic)
 
 
+def roc_area(scores: Array, positive: Array) -> float:
+    """How often a positive example scores higher than another (ties count half): chance is 0.5, however rare they are."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(positive, scores))
+
+
 def _constant(values: Array) -> bool:
     return bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
 
@@ -161,6 +168,7 @@ REPORTED = {
     "val/loss": ("nats per predicted token or example, or squared error", "min"),
     "val/score": ("the task's first metric", "max"),
     "val/perplexity": ("exponential of the language model's nats per predicted token", "min"),
+    "val/bits_per_byte": ("bits per byte of text, where the tokenizer keeps all of it", "min"),
     "val/mlm": ("nats per masked token", "min"),
     "val/mlm_accuracy": ("share of the masked tokens that are predicted right", "max"),
     "val/clm_accuracy": ("share of the next tokens that are predicted right", "max"),
@@ -172,6 +180,7 @@ REPORTED = {
     "val/generator_accuracy": ("share of the masked tokens that the generator predicts right", "max"),
     "val/rtd": ("nats per judged token: was it replaced?", "min"),
     "val/rtd_accuracy": ("share of the tokens that are judged right; saying no always is right for most", "max"),
+    "val/rtd_auc": ("area under the ROC curve of judging tokens replaced; chance is 0.5", "max"),
     "val/rtd_recall": ("share of the replaced tokens that are found", "max"),
     "val/rtd_specificity": ("share of the other tokens that are left alone", "max"),
 } | {f"val/{name}": (f"{name}, from {metric.low:g} to 1", "max") for name, metric in METRICS.items()}

@@ -38,6 +38,22 @@ class Scored(NamedTuple):
     """(K,) whether the largest output was the label; None where that makes no sense."""
     outputs: torch.Tensor | None = None
     """(K, C) what a task's predictions are read from."""
+    positive: torch.Tensor | None = None
+    """(K,) which labels are positive, where positives are so rare that accuracy alone says little; their scores are then
+    `outputs` (K, 1)."""
+
+    def cpu(self) -> Scored:
+        """The same on the CPU."""
+        return self._replace(**{name: tensor.cpu() for name, tensor in self._asdict().items() if tensor is not None})
+
+    def shares(self, name: str) -> dict[str, tuple[int, int]]:
+        """How many predictions are right, of how many, by the metric's name: of all, of the positive, of the others."""
+        if self.right is None:
+            return {}
+        found = {f"{name}_accuracy": self.right}
+        if self.positive is not None:
+            found |= {f"{name}_recall": self.right[self.positive], f"{name}_specificity": self.right[~self.positive]}
+        return {key: (int(right.sum()), len(right)) for key, right in found.items()}
 
 
 class Objective(ABC):
@@ -45,15 +61,33 @@ class Objective(ABC):
 
     kind: ClassVar[str]
     version: ClassVar[int]
-    pairs: bool = False
-    """Whether it reads two segments of sentences instead of packed text."""
-    static: bool = False
-    """Whether a sequence is corrupted the same way each time it is seen."""
 
     @property
     @abstractmethod
     def components(self) -> tuple[str, ...]:
         """Names of the losses that are added up."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it reads two segments of sentences instead of packed text."""
+        return False
+
+    @property
+    def static(self) -> bool:
+        """Whether a sequence is corrupted the same way each time it is seen."""
+        return False
+
+    @property
+    def language(self) -> str | None:
+        """The component whose mean is a language model's nats per token, so that its exponential is a perplexity."""
+        return None
+
+    def check(self, model_type: str) -> None:  # noqa: B027  # most objectives take any family
+        """Refuse, before anything is built, a family of models that cannot be trained so.
+
+        Raises:
+            ValueError: the family has no such head, or would see what it is to predict.
+        """
 
     @abstractmethod
     def auto(self) -> Any:
@@ -81,9 +115,15 @@ class Objective(ABC):
     def counts(self, batch: Batch) -> dict[str, int]:
         """Predictions that are scored in a batch, by component."""
 
-    @abstractmethod
     def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
         """The loss of every prediction, by component."""
+        from plm.heads import encode
+
+        return self.read(model, encode(model, batch), batch)
+
+    def read(self, model: PreTrainedModel, encoded: Any, batch: Batch) -> dict[str, Scored]:
+        """`losses`, from what the body already said of the batch: what parts of a `Sum` share."""
+        raise NotImplementedError(f"{self.kind} computes its losses itself")
 
     def predictions(self, batch: Batch, scored: dict[str, Scored]) -> list[dict[str, Any]]:
         """A record for each sequence of an evaluated batch: nats and number of predictions of the first component."""

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from jaxtyping import Int
-from numpy.typing import NDArray
 
+from plm.heads import CAUSAL, vocabulary_scores
+from plm.masking import SELECTIONS, hide, select
 from plm.objectives import IGNORED, Arrays, Objective, Scored
+from plm.spec import neutral
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from plm.data.tokenizer import Symbols
@@ -26,62 +28,63 @@ class MaskedLM(Objective):
     version: ClassVar[int] = 1
     rate: float = 0.15
     """Share of the tokens (special ones aside) that are predicted."""
+    selection: str = neutral("token")
+    """What is chosen together: `token`, `word` (all its pieces), `ngram` (one to three words)."""
+    static: bool = neutral(False)
+    """Whether a sequence is masked the same way each time it is seen (BERT), or anew (RoBERTa)."""
+    mask_share: float = neutral(0.8)
+    """Of the chosen tokens, how many show the mask."""
+    random_share: float = neutral(0.1)
+    """How many show a random token; the rest show themselves."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"a rate of {self.rate}: it is the share of the tokens that are predicted, up to 1.")
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection {self.selection!r}: there are {', '.join(SELECTIONS)}.")
+        if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1 + 1e-9:
+            raise ValueError(
+                f"mask_share {self.mask_share} and random_share {self.random_share}: shares of the chosen tokens, "
+                "which add up to 1 at most."
+            )
 
     @property
     def components(self) -> tuple[str, ...]:
         return ("mlm",)
+
+    @property
+    def language(self) -> str:
+        return "mlm"
 
     def auto(self) -> Any:
         from transformers import AutoModelForMaskedLM
 
         return AutoModelForMaskedLM
 
+    def check(self, model_type: str) -> None:
+        if model_type in CAUSAL:
+            raise ValueError(f"{model_type} reads from left to right: pretrain it with CausalLM() instead of MaskedLM.")
+
     def corrupt(self, batch: Arrays, symbols: Symbols, draw: np.random.Generator) -> Arrays:
         if symbols.mask is None:
-            raise ValueError("the tokenizer has no [MASK] token, which masked language modelling needs.")
+            raise ValueError("the tokenizer has no mask token, which masked language modelling needs.")
         ids = batch["input_ids"]
-        inputs, labels = mask(
-            ids, symbols.special[ids], draw, rate=self.rate, mask_id=symbols.mask, vocab_size=symbols.size
-        )
-        return {**batch, "input_ids": inputs, "labels": labels}
+        chosen = select(ids, symbols, draw, rate=self.rate, by=self.selection)
+        shares = (self.mask_share, self.random_share)
+        inputs = hide(ids, chosen, draw, mask_id=symbols.mask, vocab_size=symbols.size, shares=shares)
+        return {**batch, "input_ids": inputs, "labels": np.where(chosen, ids, IGNORED)}
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {"mlm": int((batch["labels"] != IGNORED).sum())}
 
-    def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
-        from torch.nn import functional as F
-
-        scored = batch["labels"] != IGNORED
-        hidden = model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])[0]
+    def read(self, model: PreTrainedModel, encoded: Any, batch: Batch) -> dict[str, Scored]:
         # The vocabulary projection is the largest product of a small model: compute it only where it is scored.
-        logits = _head(model)(hidden[scored]).float()
-        labels = batch["labels"][scored]
-        return {"mlm": Scored(F.cross_entropy(logits, labels, reduction="none"), logits.detach().argmax(-1) == labels)}
+        scored = batch["labels"] != IGNORED
+        return {"mlm": token_loss(vocabulary_scores(model, encoded[0][scored]), batch["labels"][scored])}
 
 
-def _head(model: PreTrainedModel) -> Any:
-    for name in ("cls", "lm_head", "predictions"):  # BERT; RoBERTa; ALBERT
-        if hasattr(model, name):
-            return getattr(model, name)
-    raise ValueError(f"{type(model).__name__} has no masked-LM head that is known here.")
+def token_loss(logits: Tensor, labels: Tensor) -> Scored:
+    """Cross-entropy of (K, V) logits in nats, and which tokens (K,) are predicted right."""
+    from torch.nn import functional as F
 
-
-def mask(
-    ids: NDArray[np.int64],
-    special: NDArray[np.bool_],
-    draw: np.random.Generator,
-    *,
-    rate: float,
-    mask_id: int,
-    vocab_size: int,
-) -> tuple[Int[np.ndarray, "B T"], Int[np.ndarray, "B T"]]:
-    """Corrupt a batch of tokens (B, T); returns inputs and labels (`IGNORED` where nothing is predicted).
-
-    Of the chosen positions 80% show the mask, 10% a random token and 10% the token itself.
-    """
-    chosen = (draw.random(ids.shape) < rate) & ~special
-    how = draw.random(ids.shape)
-    inputs = np.where(chosen & (how < 0.8), mask_id, ids)
-    random_token = draw.integers(0, vocab_size, ids.shape)
-    inputs = np.where(chosen & (how >= 0.8) & (how < 0.9), random_token, inputs)
-    return inputs, np.where(chosen, ids, IGNORED)
+    return Scored(F.cross_entropy(logits, labels, reduction="none"), logits.detach().argmax(-1) == labels)

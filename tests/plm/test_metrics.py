@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from plm.metrics import METRICS, REPORTED
+from plm.metrics import METRICS, REPORTED, roc_area
 
 CLASSES = ("accuracy", "f1", "matthews")
 pytestmark = pytest.mark.filterwarnings(
@@ -100,3 +100,11 @@ def test_f1_of_three_classes_is_their_mean():
 def test_every_score_is_declared():
     assert {f"val/{name}" for name in METRICS} <= set(REPORTED)
     assert {direction for _, direction in REPORTED.values()} == {"min", "max", "none"}
+
+
+def test_the_area_under_the_roc_curve_is_a_share_of_pairs():
+    """Each positive beside each negative: 0.9 beats both, 0.4 beats one and ties with none."""
+    scores, positive = np.array([0.9, 0.5, 0.4, 0.1]), np.array([1.0, 0.0, 1.0, 0.0])
+    assert roc_area(scores, positive) == pytest.approx(3 / 4)
+    assert roc_area(-scores, positive) == pytest.approx(1 / 4)
+    assert roc_area(np.zeros(4), positive) == pytest.approx(1 / 2)
