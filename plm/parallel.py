@@ -125,7 +125,8 @@ def spread(scorer: Scorer, among: Group, *, shard: bool) -> nn.Module:
     with suppress(ValueError):  # a model whose layers share their weights is one unit
         for layer in layers(scorer.model):
             fully_shard(layer)
-    return fully_shard(scorer)
+    fully_shard(scorer)
+    return scorer
 
 
 @contextmanager

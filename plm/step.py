@@ -53,8 +53,8 @@ def train_step(
         step: Updates that came before; with the run's seed it decides the dropout.
         lr: Learning rate of this update.
     """
-    for parameters in optimizer.param_groups:
-        parameters["lr"] = lr
+    for entry in optimizer.param_groups:
+        entry["lr"] = lr
     device = torch.device(execution.device)
     among, counts = group(), spec.objective.counts(batch)
     sums = dict.fromkeys(spec.objective.components, 0.0)
