@@ -46,7 +46,7 @@ def ngram_accuracy(store: Store, inputs: np.ndarray, labels: np.ndarray, sides: 
     """Guess each masked word from the words that stand left and right of it, backing off to fewer."""
     data = world_bert().data
     assert isinstance(data, Corpus)
-    text = blocks(data, "train", 32, store.root / "data").reshape(-1).tolist()
+    text = blocks(data, "train", 32, store.root / "data")[:].reshape(-1).tolist()
     seen: dict[Any, Counter[int]] = defaultdict(Counter)
     for left, word, right in zip(text, text[1:], text[2:], strict=False):
         seen[()][word] += 1

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -19,7 +21,11 @@ from torch import Tensor
 from plm.data import tokenizer as tokenizers
 from plm.data.corpus import Corpus, block_order, blocks
 from plm.data.examples import batches
-from plm.models import config_of
+from plm.data.mixture import dealt
+from plm.data.pairs import paired, runs
+from plm.data.trained import Trained
+from plm.models import Model, config_of
+from plm.objectives import Arrays
 from plm.rng import numpy_stream
 from plm.spec import RunSpec
 from plm.tasks import load
@@ -78,13 +84,16 @@ class Tokenised:
 def tokenise(spec: RunSpec, tokenizer: Tokenizer, seq_len: int) -> Tokenised:
     """Tokenise both splits of a run's task."""
     train, held_out = load(spec.data.task)  # type: ignore[union-attr]
+    architecture = spec.init.architecture()
+    # What we train agrees with its tokenizer; of other models the configuration counts (decoders find a text's end by it).
+    ours = isinstance(architecture, Model)
     return Tokenised(
         tokenizers.encode(tokenizer, train.texts, seq_len),
         train.labels,
         tokenizers.encode(tokenizer, held_out.texts, seq_len),
         held_out.labels,
-        config_of(spec.init.architecture()).pad_token_id or 0,
-    )  # decoders find a text's end by it
+        tokenizers.padding(tokenizer) if ours else config_of(architecture).pad_token_id or 0,
+    )
 
 
 class ExampleStream:
@@ -138,38 +147,104 @@ class CorpusStream:
 
     def __init__(self, spec: RunSpec, folder: Path) -> None:
         assert isinstance(spec.data, Corpus)
-        self._spec = spec
+        self._spec, self._weights = spec, spec.data.weights
+        tokenizer = spec.data.tokenizer(folder)
+        self._tokenizer = tokenizer if isinstance(spec.data.vocabulary, Trained) else None
+        self._symbols = tokenizers.symbols(tokenizer)
+        if spec.objective.pairs and (self._symbols.cls is None or self._symbols.sep is None):
+            raise ValueError("the tokenizer has no [CLS] and [SEP], which an objective on pairs of segments needs.")
+        read = runs if spec.objective.pairs else blocks
         self._train, self._held_out = (
-            blocks(spec.data, split, spec.seq_len, folder) for split in ("train", "validation")
+            _Parts([read(part, split, spec.seq_len, folder) for part in spec.data.parts])
+            for split in ("train", "validation")
         )
-        self._symbols = tokenizers.symbols(spec.data.tokenizer())
-        self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
 
     def batch(self, step: int) -> dict[str, Tensor]:
         positions = np.arange(step * self._spec.batch_size, (step + 1) * self._spec.batch_size)
-        rows = [self._order(int(p) // len(self._train))[p % len(self._train)] for p in positions]
+        parts, turns = dealt(positions, self._weights, self._spec.seeds.order)
+        rows = np.array([self._row(part, turn) for part, turn in zip(parts.tolist(), turns.tolist(), strict=True)])
+        keys = [(self._spec.seeds.noise, "pair", position) for position in positions.tolist()]
         draw = numpy_stream(self._spec.seeds.noise, "mask", step)
-        return self._corrupted(self._train[rows], np.asarray(rows), draw)
+        return self._corrupted(self._train, parts, rows, keys, draw, static=self._spec.objective.static)
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if self._epoch[0] != epoch:
-            self._epoch = epoch, block_order(len(self._train), self._spec.seeds.order, epoch)
-        return self._epoch[1]
+    def _row(self, part: int, turn: int) -> int:
+        """The row of a part whose turn it is after so many others of it."""
+        count = len(self._train[part])
+        epoch = turn // count
+        if self._orders.get(part, (-1,))[0] != epoch:
+            which = (part,) if len(self._weights) > 1 else ()
+            self._orders[part] = epoch, block_order(count, self._spec.seeds.order, epoch, *which)
+        return int(self._orders[part][1][turn % count])
 
     def evaluation(self) -> Iterator[dict[str, Tensor]]:
-        count = min(EVALUATION_BLOCKS, len(self._held_out))
-        for start in range(0, count, EVALUATION_BATCH):
-            rows = np.arange(start, min(start + EVALUATION_BATCH, count))
+        """Of each part its share, from its beginning."""
+        shares = [
+            min(len(part), max(1, round(EVALUATION_BLOCKS * weight)))
+            for part, weight in zip(self._held_out, self._weights, strict=True)
+        ]
+        parts = np.repeat(np.arange(len(shares)), shares)
+        rows = np.concatenate([np.arange(share) for share in shares])
+        for start in range(0, len(rows), EVALUATION_BATCH):
+            chosen = slice(start, start + EVALUATION_BATCH)
+            keys = [(EVALUATION_MASKS, "evaluation pair", start + i) for i in range(len(rows[chosen]))]
             draw = numpy_stream(EVALUATION_MASKS, "evaluation masks", start)
-            yield self._corrupted(self._held_out[rows], rows, draw)
+            yield self._corrupted(self._held_out, parts[chosen], rows[chosen], keys, draw, static=False)
 
     def _corrupted(
-        self, ids: NDArray[np.int32], rows: NDArray[np.int64], draw: np.random.Generator
+        self,
+        split: _Parts,
+        parts: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        keys: list[tuple[int, str, int]],
+        draw: np.random.Generator,
+        *,
+        static: bool,
     ) -> dict[str, Tensor]:
-        clean = {"input_ids": ids.astype(np.int64), "attention_mask": np.ones(ids.shape, np.int64)}
-        batch = self._spec.objective.corrupt(clean, self._symbols, draw)
-        return {name: torch.from_numpy(array) for name, array in batch.items()} | {"ids": torch.from_numpy(rows)}
+        """The chosen rows, pairs drawn by their `keys` and the rest by `draw`; static ones by the row alone."""
+        objective, noise = self._spec.objective, self._spec.seeds.noise
+        ids = split.offsets[parts] + rows
+        if static:
+            keys = [(noise, "static pair", row) for row in ids.tolist()]
+        if objective.pairs:
+            chosen = [
+                (split[part], row, numpy_stream(*key))
+                for part, row, key in zip(parts.tolist(), rows.tolist(), keys, strict=True)
+            ]
+            # How far a row is padded must not depend on its neighbours where its masks must not.
+            clean = paired(chosen, objective, self._symbols, self._spec.seq_len, whole=objective.static)
+        else:
+            clean = split.blocks(parts, rows)
+        if static:
+            draws = [numpy_stream(noise, "static mask", row) for row in ids.tolist()]
+            alone = ({name: array[i : i + 1] for name, array in clean.items()} for i in range(len(rows)))
+            each = [objective.corrupt(row, self._symbols, draw) for row, draw in zip(alone, draws, strict=True)]
+            batch = {name: np.concatenate([row[name] for row in each]) for name in each[0]}
+        else:
+            batch = objective.corrupt(clean, self._symbols, draw)
+        return {name: torch.from_numpy(array) for name, array in batch.items()} | {"ids": torch.from_numpy(ids)}
 
     def notes(self) -> dict[str, Any]:
-        """The size of the corpus."""
-        return {"train_tokens": self._train.size, "validation_tokens": self._held_out.size}
+        """The size of the corpus, and the tokenizer that was trained for it."""
+        sizes = {
+            "train_tokens": sum(part.size for part in self._train),
+            "validation_tokens": sum(part.size for part in self._held_out),
+        }
+        if self._tokenizer is None:
+            return sizes
+        return sizes | {"tokenizer_sha256": hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()}
+
+
+class _Parts(list[Any]):
+    """The sources of a split, one for each text of a mixture; rows are numbered through them all."""
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """The number of the first row of each."""
+        return np.cumsum([0, *map(len, self[:-1])])
+
+    def blocks(self, parts: NDArray[np.int64], rows: NDArray[np.int64]) -> Arrays:
+        """Packed text."""
+        ids = np.concatenate([self[part][rows[parts == part]] for part in np.unique(parts)]).astype(np.int64)
+        ids = ids[np.argsort(np.argsort(parts, kind="stable"), kind="stable")]
+        return {"input_ids": ids, "attention_mask": np.ones_like(ids)}

@@ -7,7 +7,7 @@ the model, so that two arms of an ablation differ in the arm alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -47,6 +47,11 @@ class Examples:
             object.__setattr__(self, "size", None)
             object.__setattr__(self, "seed", 0)
             object.__setattr__(self, "stratified", False)
+
+    def held_back(self) -> Examples:
+        """The same, evaluated on a slice of the training rows; all there is where that leaves too few."""
+        task = self.task.held_back()
+        return replace(self, task=task, size=None if (self.size or task.counts[0]) >= task.counts[0] else self.size)
 
     @property
     def num_sequences(self) -> int:

@@ -1,17 +1,18 @@
-"""Tokenizers as values: the one of an external model, or the word list of the generated language.
+"""Tokenizers: the one of an external model, one trained by us, or the word list of the generated language.
 
-All are `tokenizers.Tokenizer` objects once loaded; the folder form that `AutoTokenizer` reads is written beside every
-checkpoint.
+All are `tokenizers.Tokenizer` objects once loaded; which of their tokens plays which role is found by the names that the
+families of models use. The folder form that `AutoTokenizer` reads is written beside every checkpoint.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,45 +27,127 @@ if TYPE_CHECKING:
 
     from plm.data.corpus import Corpus
 
-SPECIAL = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
+WORD_LEVEL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ROLES = {
+    "pad_token": ("[PAD]", "<pad>", "<|padding|>", "<|pad|>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<cls>"),
+    "sep_token": ("[SEP]", "<sep>"),
+    "mask_token": ("[MASK]", "<mask>"),
+    "bos_token": ("<s>", "<|begin_of_text|>", "<|endoftext|>"),
+    "eos_token": ("</s>", "<|end_of_text|>", "<|endoftext|>"),
 }
+"""What the families call their special tokens. Where there is a mask, RoBERTa's `<s>` and `</s>` frame a text too."""
 VOCABULARIES = ("vocab.", "spiece.model", "tokenizer.model")
 
 
 @dataclass(frozen=True)
 class Symbols:
-    """What corruption must know of a tokenizer of V tokens."""
+    """What corruption and layout must know of a tokenizer of V tokens."""
 
     size: int
     special: NDArray[np.bool_]
     """(V,) which tokens stand for no text; rows beyond V are models' padding of the vocabulary."""
+    continues: NDArray[np.bool_]
+    """(V,) which tokens continue the word before them, unless a special token stands there."""
     pad: int
+    """See `padding`."""
     cls: int | None
     sep: int | None
     mask: int | None
+    bos: int | None
+    eos: int | None
+    bytes: NDArray[np.int64] | None = None
+    """(V,) of text that each token stands for; None where the tokenizer does not keep the text as it was."""
 
 
 def symbols(tokenizer: Tokenizer) -> Symbols:
-    """The special tokens of a tokenizer."""
-    ids = {role: tokenizer.token_to_id(token) for role, token in SPECIAL.items()}
-    special = np.zeros(tokenizer.get_vocab_size(), bool)
-    special[[i for i in ids.values() if i is not None]] = True
-    return Symbols(len(special), special, ids["pad_token"] or 0, ids["cls_token"], ids["sep_token"], ids["mask_token"])
+    """The special tokens of a tokenizer, and which tokens go on with a word."""
+    ids = _ids(tokenizer)
+    marked = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}.union(ids.values())
+    vocabulary = tokenizer.get_vocab()
+    special = np.zeros(max(tokenizer.get_vocab_size(), max(vocabulary.values()) + 1), bool)
+    special[list(marked)] = True
+    given = {role.removesuffix("_token"): ids.get(role) for role in ROLES if role not in ("pad_token", "unk_token")}
+    continues = _continues(tokenizer, vocabulary) & ~special
+    sizes = _bytes(tokenizer, special)
+    return Symbols(len(special), special, continues, padding(tokenizer), **given, bytes=sizes)
 
 
-def of(spec: RunSpec) -> Tokenizer:
+def roles(tokenizer: Tokenizer) -> dict[str, str]:
+    """The special tokens that a tokenizer has, by the role that transformers gives them."""
+    found = {}
+    for role, names in ROLES.items():
+        there = [name for name in names if tokenizer.token_to_id(name) is not None]
+        if there:
+            found[role] = there[0]
+    if "mask_token" in found:
+        for role, like in (("cls_token", "bos_token"), ("sep_token", "eos_token")):
+            if role not in found and like in found:
+                found[role] = found[like]
+    return found
+
+
+def _ids(tokenizer: Tokenizer) -> dict[str, int]:
+    vocabulary = tokenizer.get_vocab()
+    return {role: vocabulary[token] for role, token in roles(tokenizer).items()}
+
+
+def _continues(tokenizer: Tokenizer, vocabulary: dict[str, int]) -> NDArray[np.bool_]:
+    """By the marks of the algorithm: WordPiece marks what continues, the others the space before what begins.
+
+    Punctuation is a word of its own in all of them. (The marks of GPT-1, at the end of words, tell nothing of a token's
+    beginning: there each token counts as a word.)
+    """
+    model = json.loads(tokenizer.to_str())["model"]
+    found = np.zeros(max(vocabulary.values()) + 1, bool)
+    if model["type"] == "WordPiece":
+        prefix = model["continuing_subword_prefix"]
+        found[[i for token, i in vocabulary.items() if token.startswith(prefix)]] = True
+    elif model["type"] in ("BPE", "Unigram") and not model.get("end_of_word_suffix"):
+        space = max("Ġ▁", key=lambda mark: sum(token.startswith(mark) for token in vocabulary))
+        begins = (space, "Ċ", *string.punctuation)
+        found[[i for token, i in vocabulary.items() if not token.startswith(begins)]] = True
+    return found
+
+
+def padding(tokenizer: Tokenizer) -> int:
+    """The padding token; of tokenizers without one, the end of text; 0 where there is none either."""
+    ids = _ids(tokenizer)
+    return ids.get("pad_token", ids.get("eos_token", 0))
+
+
+def _bytes(tokenizer: Tokenizer, special: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+    """Bytes of each token of a byte-level tokenizer, which writes each byte as a character; special tokens have none."""
+    state = json.loads(tokenizer.to_str())
+    if (state["decoder"] or {}).get("type") != "ByteLevel" or state["normalizer"] is not None:
+        return None
+    found = np.zeros(len(special), np.int64)
+    for token, i in tokenizer.get_vocab().items():
+        found[i] = 0 if special[i] else len(token)
+    return found
+
+
+def agree(config: Any, tokenizer: Tokenizer) -> None:
+    """Give a configuration the special tokens of its tokenizer, in place; what it does not name stays unnamed."""
+    config.pad_token_id, ids = padding(tokenizer), _ids(tokenizer)
+    for name, role in (("bos_token", "cls_token"), ("eos_token", "sep_token")):
+        token = ids.get(name, ids.get(role))
+        if token is not None and getattr(config, f"{name}_id", None) is not None:
+            setattr(config, f"{name}_id", token)
+
+
+def of(spec: RunSpec, folder: Path) -> Tokenizer:
     """The tokenizer that a run reads text with: its corpus's, or its origin's, found through the lineage.
+
+    Args:
+        folder: Where trained tokenizers are kept: the store's `data`.
 
     Raises:
         ValueError: the run starts from nothing and its data has no tokenizer.
     """
     found = source(spec)
-    return load(found) if isinstance(found, External) else found.tokenizer()
+    return load(found) if isinstance(found, External) else found.tokenizer(folder)
 
 
 def source(spec: RunSpec) -> Corpus | External:
@@ -121,9 +204,9 @@ def word_level(vocabulary: tuple[str, ...]) -> Tokenizer:
     """A tokenizer of whole words, split at white space, with BERT's special tokens first (ids 0 to 4)."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    ids = {word: i for i, word in enumerate((*SPECIAL.values(), *vocabulary))}
+    ids = {word: i for i, word in enumerate((*WORD_LEVEL, *vocabulary))}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    tokenizer.add_special_tokens(list(SPECIAL.values()))
+    tokenizer.add_special_tokens(list(WORD_LEVEL))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -138,7 +221,7 @@ def files(tokenizer: Tokenizer) -> dict[str, bytes]:
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
-        **{role: token for role, token in SPECIAL.items() if tokenizer.token_to_id(token) is not None},
+        **roles(tokenizer),
     }
     return {
         "tokenizer.json": tokenizer.to_str(pretty=True).encode(),

@@ -12,13 +12,13 @@ import hashlib
 import importlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from plm import registry
 from plm.metrics import METRICS
-from plm.spec import location
+from plm.spec import location, neutral
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +33,8 @@ PAIRS = (
 )
 SINGLES = ("sentence", "text", "question", "review", "content")
 KINDS = ("classification", "regression")
+SLICE_SHARE, SLICE_MOST = 5, 2000
+"""To select by: one of five training rows, two thousand at most."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ class Task:
     name: str = location()
     path: str = location()
     """What `resolve` was given: a registered name, a hub id or an absolute path."""
+    slice: int = neutral(0)
+    """Training rows that are evaluated on, and not trained on, instead of the evaluation split."""
+
+    def held_back(self) -> Task:
+        """The task to select by: what is reported later comes from rows that no choice has seen.
+
+        Raises:
+            ValueError: fewer than two training rows.
+        """
+        size = min(self.counts[0] // SLICE_SHARE or 1, SLICE_MOST)
+        if self.slice or self.counts[0] <= size:
+            raise ValueError(f"task {self.name}: of {self.counts[0]} training rows no slice can be cut to select by.")
+        return replace(self, slice=size, counts=(self.counts[0] - size, size))
 
 
 @dataclass(frozen=True)
@@ -101,12 +116,22 @@ def load(task: Task) -> tuple[Split, Split]:
         ValueError: the rows at `task.path` are not (any more) the ones that the task's identity names.
     """
     found, train, held_out = _found(task.path)
-    if found != task:
+    if found != replace(task, slice=0, counts=found.counts):
         raise ValueError(
             f"task {task.name}: the rows at {task.path} have changed since the plan was made "
             f"({task.rows[:12]} was asked for, {found.rows[:12]} is there). Restore them, or plan anew."
         )
-    return train, held_out
+    return _cut(train, task.slice) if task.slice else (train, held_out)
+
+
+def _cut(train: Split, size: int) -> tuple[Split, Split]:
+    """The training rows without some, and those: always the same ones, whatever a run's seed."""
+    from plm.rng import numpy_stream
+
+    chosen = set(numpy_stream(0, "slice").permutation(len(train.labels))[:size].tolist())
+    parts = [[i for i in range(len(train.labels)) if (i in chosen) is inside] for inside in (False, True)]
+    rest, held = (Split(tuple(train.texts[i] for i in rows), tuple(train.labels[i] for i in rows)) for rows in parts)
+    return rest, held
 
 
 def _absolute(name: str) -> str:

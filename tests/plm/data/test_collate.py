@@ -8,6 +8,7 @@ import torch
 import plm
 from plm.build import Cache
 from plm.data.collate import pad
+from plm.objectives.mlm import MaskedLM
 from plm.store import Store
 from plm.train import open_stream
 
@@ -83,3 +84,29 @@ def test_segments_are_given_to_models_that_read_them(finetune, make_bert, toy_re
     assert ("token_type_ids" in batch) == there
     if there:
         assert batch["token_type_ids"].max() == 1
+
+
+def test_static_masks_are_those_of_the_row(pretrain, tmp_path, toy_corpus):
+    """The same in each epoch and in each batch; dynamic ones differ."""
+
+    def masks(objective) -> dict[int, list[list[int]]]:
+        stream = open_stream(pretrain(objective=objective, batch_size=3), Store.at(tmp_path), Cache())
+        count = stream.notes()["train_tokens"] // 16
+        found: dict[int, list[list[int]]] = {}
+        for step in range(2 * count // 3):
+            batch = stream.batch(step)
+            for row, ids in zip(batch["ids"].tolist(), batch["input_ids"].tolist(), strict=True):
+                found.setdefault(row, []).append(ids)
+        return {row: seen for row, seen in found.items() if len(seen) > 1}
+
+    static, dynamic = masks(MaskedLM(static=True)), masks(MaskedLM())
+    assert all(a == b for a, b in static.values())
+    assert sum(a != b for a, b in dynamic.values()) > 0.9 * len(dynamic) > 0
+    assert len({tuple(a) for a, _ in static.values()}) > 0.9 * len(static)
+
+
+def test_evaluation_is_masked_alike_for_all(pretrain, tmp_path):
+    """Whatever the seed is and however training masks."""
+    specs = (pretrain(), pretrain(seed=5), pretrain(objective=MaskedLM(static=True)))
+    first, *others = (list(open_stream(spec, Store.at(tmp_path), Cache()).evaluation()) for spec in specs)
+    assert all(equal(a, b) for other in others for a, b in zip(first, other, strict=True))

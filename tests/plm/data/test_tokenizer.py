@@ -46,36 +46,36 @@ def test_a_folder_is_read_by_transformers(words, tmp_path):
     assert (theirs.pad_token, theirs.mask_token_id) == ("[PAD]", 4)
 
 
-def test_a_tokenizer_is_found_through_the_lineage(finetune, pretrain, tiny_bert):
+def test_a_tokenizer_is_found_through_the_lineage(finetune, pretrain, tiny_bert, tmp_path):
     parent = pretrain()
     child = finetune(init=parent.final)
     grandchild = finetune(init=plm.reinit(child.final, "01"))
     assert tokenizers.source(parent) == tokenizers.source(child) == tokenizers.source(grandchild) == parent.data
     assert tokenizers.source(finetune()) == external(tiny_bert)
-    assert tokenizers.of(grandchild).to_str() == tokenizers.of(finetune()).to_str()
+    assert tokenizers.of(grandchild, tmp_path).to_str() == tokenizers.of(finetune(), tmp_path).to_str()
 
 
-def test_scratch_has_no_tokenizer(finetune, pretrain):
+def test_scratch_has_no_tokenizer(finetune, pretrain, tmp_path):
     with pytest.raises(ValueError, match="starts from scratch and has no tokenizer"):
-        tokenizers.of(finetune(init=pretrain().init))
+        tokenizers.of(finetune(init=pretrain().init), tmp_path)
 
 
-def test_a_folder_without_a_tokenizer_is_refused(finetune, make_bert):
+def test_a_folder_without_a_tokenizer_is_refused(finetune, make_bert, tmp_path):
     folder = Path(make_bert("mute"))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     with pytest.raises(ValueError, match="has no tokenizer that can be read"):
-        tokenizers.of(finetune(init=str(folder)))
+        tokenizers.of(finetune(init=str(folder)), tmp_path)
 
 
-def test_truncation_in_a_model_s_folder_is_ignored(finetune, make_bert):
+def test_truncation_in_a_model_s_folder_is_ignored(finetune, make_bert, tmp_path):
     folder = Path(make_bert("cut"))
-    cutting = tokenizers.of(finetune(init=str(folder)))
+    cutting = tokenizers.of(finetune(init=str(folder)), tmp_path)
     cutting = type(cutting).from_str(cutting.to_str())
     cutting.enable_truncation(3)
     cutting.enable_padding(length=30)
     cutting.save(str(folder / "tokenizer.json"))
-    assert len(tokenizers.of(finetune(init=str(folder))).encode("w00 w01 w02").ids) == 5
+    assert len(tokenizers.of(finetune(init=str(folder)), tmp_path).encode("w00 w01 w02").ids) == 5
 
 
 def test_unknown_words_are_counted(words):

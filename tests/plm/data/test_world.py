@@ -7,7 +7,8 @@ from math import log
 
 import pytest
 
-from plm.data.world import DOMAINS, RATES, TASKS, VERSION, Document, World
+from plm.data.world import DOMAINS, RATES, STYLES, TASKS, VERSION, Document, Sentence, World
+from plm.spec import digest
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +153,95 @@ def test_what_does_not_exist_is_refused_with_what_does(world):
         world.task("mood")
     with pytest.raises(ValueError, match="'test' is not one of train, validation"):
         world.text("test")
+
+
+# Styles and domains
+
+
+@pytest.fixture(scope="module")
+def stories() -> list[Document]:
+    return World(seed=3, num_documents=400, style="stories").documents("train")
+
+
+def test_every_variety_has_the_same_words(world):
+    """So that a model of one reads the others."""
+    known = set(world.vocabulary())
+    for style in STYLES:
+        for domain in (None, *DOMAINS):
+            variety = World(seed=3, num_documents=40, style=style, domain=domain)
+            assert variety.vocabulary() == world.vocabulary()
+            assert {word for text in variety.text("train") for word in text.split()} <= known
+
+
+def test_varieties_are_other_texts_and_other_values(world):
+    varieties = [World(seed=3, num_documents=10, style=s, domain=d) for s in STYLES for d in (None, *DOMAINS)]
+    assert len({tuple(variety.text("train")) for variety in varieties}) == len(varieties)
+    assert len({digest(variety) for variety in varieties}) == len(varieties)
+    assert digest(World()) == "fe795da95bd480898a659575bb40c0d0b24e1ff9a38b3035efb57bea320396ce"
+    for options, said in (
+        ({"style": "verse"}, "style 'verse' is not one of notes, stories"),
+        ({"domain": "sea"}, "domain 'sea'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            World(**options)
+
+
+def test_stories_agree_and_are_long(stories, nouns):
+    assert min(len(story.sentences) for story in stories) >= 5
+    assert 6 < sum(len(story.sentences) for story in stories) / len(stories) < 10
+    for story in stories:
+        for sentence in story.sentences:
+            assert sentence.tokens[-1] == "."
+            for (word, tag), (_, following) in pairwise(zip(sentence.tokens, sentence.tags, strict=True)):
+                assert word not in ("a", "the", "this", "some", "these") or following in ("NOUN", "ADJ"), tag
+
+
+def _links(sentences: list[Sentence], nouns: set[str]) -> list[bool]:
+    """Of each sentence that speaks of a known thing (`the`, `this`, `these`): whether a sentence before named it."""
+    named, linked = set[str](), []
+    for sentence in sentences:
+        words = sentence.tokens
+        known = {word for before, word in pairwise(words) if before in ("the", "this", "these")}
+        linked += [word in named for word in known]
+        named |= nouns & set(words)
+    return linked
+
+
+def test_the_order_of_a_story_can_be_told(stories, nouns):
+    """What is known was named before; in reverse it mostly was not. In the notes both are about as likely."""
+    forth = [link for story in stories for link in _links(list(story.sentences), nouns)]
+    back = [link for story in stories for link in _links(list(reversed(story.sentences)), nouns)]
+    assert all(forth)
+    assert sum(back) / len(back) < 0.75
+
+
+def test_sentences_of_two_stories_do_not_belong_together(stories, nouns):
+    own = [_links(list(s.sentences), nouns)[-1] for s in stories if _links(list(s.sentences), nouns)]
+    mixed = [
+        link
+        for one, other in pairwise(stories)
+        for link in _links([*one.sentences[:3], *other.sentences[-1:]], nouns)[
+            len(_links(list(one.sentences[:3]), nouns)) :
+        ]
+    ]
+    assert all(own)
+    assert sum(mixed) / len(mixed) < 0.2
+
+
+@pytest.mark.parametrize("style", ["notes", "stories"])
+def test_domains_speak_of_other_things_in_the_same_way(nouns, style):
+    counts = {
+        d: Counter(
+            t for text in World(seed=3, num_documents=600, style=style, domain=d).text("train") for t in text.split()
+        )
+        for d in DOMAINS
+    }
+    shares = {d: {w: n / count.total() for w, n in count.items()} for d, count in counts.items()}
+    home, field = (shares[d] for d in DOMAINS)
+    assert {d.domain for d in World(seed=3, num_documents=10, style=style, domain="field").documents("train")} == {
+        "field"
+    }
+    frequent = sorted(nouns, key=lambda word: -counts["home"][word])[:60]
+    assert sum(field.get(word, 0) < home[word] / 3 for word in frequent) > 50
+    for word in ("the", ".", "does", "not"):
+        assert home[word] == pytest.approx(field[word], rel=0.2)
