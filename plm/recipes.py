@@ -131,11 +131,6 @@ def _check_reads(architecture: Model, data: Corpus, seq_len: int) -> None:
             f"the tokenizer has {data.vocab_size:,} tokens and the model a vocabulary of "
             f"{model.vocab_size:,}: raise vocab_size."
         )
-    if getattr(architecture, "pad_token_id", data.pad_token_id) != data.pad_token_id:
-        raise ValueError(
-            f"the tokenizer pads with token {data.pad_token_id}, and the model counts positions from pad_token_id "
-            f"{architecture.pad_token_id}: give the model the tokenizer's."  # type: ignore[attr-defined]
-        )
     if seq_len > model.max_seq_len:
         raise ValueError(
             f"seq_len {seq_len}: the model reads {model.max_seq_len} tokens at most. Shorten it, or raise "

@@ -267,7 +267,7 @@ def test_numbers_are_finite(value):
     [
         ({"lr": 0.0}, "learning rate of 0.0"),
         ({"lr": math.nan}, "learning rate of nan"),
-        ({"schedule": "cosine"}, "there are linear and constant"),
+        ({"schedule": "cyclic"}, "there are linear, cosine, constant"),
         ({"warmup_steps": -1}, "must not be negative"),
         ({"clip": 0.0}, "clip and eps must be positive"),
         ({"weight_decay": -0.1}, "must not be negative"),

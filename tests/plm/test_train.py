@@ -394,7 +394,7 @@ def test_the_gradient_is_clipped(finetune, tmp_path, monkeypatch):
     assert all(limit == spec.optim.clip and after <= 1.0 + 1e-4 for _, limit, after in seen)
 
 
-@pytest.mark.parametrize("schedule", ["linear", "constant"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 @pytest.mark.parametrize("warmup", [0, 1, 3, 10])
 def test_the_learning_rate_rises_and_falls(schedule, warmup):
     from plm.optim import learning_rate
@@ -406,8 +406,12 @@ def test_the_learning_rate_rises_and_falls(schedule, warmup):
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
     if warmup:
         assert rates[warmup - 1] == 2.0
-    if schedule == "linear" and warmup < 10:
+    if schedule != "constant" and warmup < 10:
         assert learning_rate(spec, 10, 10) == 0
+    if schedule == "cosine":
+        assert learning_rate(AdamW(lr=2.0, weight_decay=0, schedule=schedule), 3, 9) == pytest.approx(
+            1.5
+        )  # a third of the way
 
 
 def test_seeds_of_purposes_differ():
