@@ -31,7 +31,7 @@ def learning_rates(*values: Any) -> Axis:
 
 def durations(*values: Any) -> Axis:
     """An axis of training lengths."""
-    return Axis(values, _parse, "epochs:3 or steps:450", suited)
+    return Axis(values, _parse, "epochs:3, steps:450 or tokens:1e6", suited)
 
 
 def _parse(text: str) -> tuple[str, ...]:

@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import shutil
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from multiprocessing import get_context
 from statistics import mean, stdev
 from typing import Any
@@ -21,9 +19,7 @@ import numpy as np
 
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
-from plm.inits.load import Load
-from plm.inits.scratch import Scratch
-from plm.models import Model, shape
+from plm.models import shape
 from plm.spec import RunSpec
 from plm.store import Store
 from plm.tasks import load
@@ -31,7 +27,6 @@ from sweeps.engine.plan import Plan
 from sweeps.engine.stats import smallest_detectable
 from sweeps.engine.worker import Resources
 
-PROBE_SECONDS = 3.0
 RAY_SECONDS, ACTOR_SECONDS, TRIAL_SECONDS = 5.0, 8.0, 0.3
 """Starting Ray, the first trial of each actor (imports), and what each trial costs beside its training."""
 ASSUMED_SPREAD = 0.02
@@ -52,12 +47,12 @@ class Cost:
     gpu_hours: float
 
 
-def flops(spec: RunSpec) -> float:
+def flops(spec: RunSpec, store: Store) -> float:
     """Training and evaluation, from the layers' products alone."""
     model = shape(spec.init.architecture())
     if not isinstance(spec.data, Examples):
         return 3 * spec.total_steps * spec.batch_size * spec.seq_len * model.flops_per_token(spec.seq_len)
-    length = _mean_length(spec)
+    length = _mean_length(spec, store)
     trained = spec.duration.in_steps(
         num_examples=spec.data.num_sequences, batch_size=spec.batch_size, seq_len=spec.seq_len
     )
@@ -71,14 +66,12 @@ def flops(spec: RunSpec) -> float:
 _lengths: dict[Any, float] = {}
 
 
-def _mean_length(spec: RunSpec) -> float:
+def _mean_length(spec: RunSpec, store: Store) -> float:
     assert isinstance(spec.data, Examples)
     key = (spec.data.task, spec.init.architecture(), spec.seq_len)
     if key not in _lengths:
-        texts = load(spec.data.task)[0].texts[:SAMPLED_TEXTS]
-        _lengths[key] = float(
-            np.mean([len(ids) for ids, _ in tokenizers.encode(tokenizers.of(spec), texts, spec.seq_len)])
-        )
+        texts, tokenizer = load(spec.data.task)[0].texts[:SAMPLED_TEXTS], tokenizers.of(spec, store.root / "data")
+        _lengths[key] = float(np.mean([len(ids) for ids, _ in tokenizers.encode(tokenizer, texts, spec.seq_len)]))
     return _lengths[key]
 
 
@@ -86,18 +79,38 @@ def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, l
     """Estimate what is missing of a plan; takes a few seconds for each kind of run."""
     missing = [plan.runs[r] for r in plan.missing]
     kinds = {_kind(spec): spec for spec in missing}
-    timed = probe(list(kinds.values()), resources, concurrency)
+    timed = timings(list(kinds.values()), resources, concurrency)
     per_kind = dict(zip(kinds, timed, strict=True))
     seconds = {s.run_id: s.total_steps * per_kind[_kind(s)][0] + per_kind[_kind(s)][1] + TRIAL_SECONDS for s in missing}
     wall = makespan(plan, seconds, concurrency) + (ACTOR_SECONDS + (0 if local else RAY_SECONDS) if missing else 0)
     return Cost(
         len(missing),
-        sum(map(flops, missing)),
+        sum(flops(spec, store) for spec in missing),
         sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing),
         seconds,
         wall,
         sum(seconds.values()) * resources.gpus / 3600,
     )
+
+
+def bound(shown: Plan, runs: int, store: Store, resources: Resources, concurrency: int, local: bool) -> Cost:
+    """What a search costs at most: its parents, and `runs` runs that are each as costly as the costliest that is shown.
+
+    Args:
+        shown: A plan of some configurations that the search may ask for, and of their parents.
+    """
+    parents = [run_id for run_id in shown.missing if run_id in shown.keep]
+    own = [run_id for run_id in shown.runs if run_id not in shown.keep]
+    anew = dataclasses.replace(shown, status=shown.status | dict.fromkeys(own, "missing"))
+    one = estimate(anew, store, resources, concurrency, local)
+    seconds = {r: one.seconds[r] for r in parents} | {f"run {i}": max(one.seconds[r] for r in own) for i in range(runs)}
+    work = sum(flops(shown.runs[r], store) for r in parents) + runs * max(flops(shown.runs[r], store) for r in own)
+    size = sum(_bytes(shown.runs[r], shown.keep[r]) for r in parents) + runs * max(
+        _bytes(shown.runs[r], ()) for r in own
+    )
+    wall = sum(seconds[r] for r in parents) + sum(v for r, v in seconds.items() if r not in parents) / concurrency
+    start = ACTOR_SECONDS + (0 if local else RAY_SECONDS) if seconds else 0
+    return Cost(len(seconds), work, size, seconds, wall + start, sum(seconds.values()) * resources.gpus / 3600)
 
 
 def _kind(spec: RunSpec) -> Any:
@@ -112,7 +125,7 @@ def _kind(spec: RunSpec) -> Any:
     )
 
 
-def probe(specs: list[RunSpec], resources: Resources, concurrency: int) -> list[tuple[float, float]]:
+def timings(specs: list[RunSpec], resources: Resources, concurrency: int) -> list[tuple[float, float]]:
     """Seconds a step and seconds of the final evaluation of each spec, measured while `concurrency` processes do the same."""
     documents = [spec.to_json() for spec in specs]
     if not documents:
@@ -122,57 +135,23 @@ def probe(specs: list[RunSpec], resources: Resources, concurrency: int) -> list[
     return [(mean(a[i][0] for a in answers), mean(a[i][1] for a in answers)) for i in range(len(documents))]
 
 
-def _probe_spec(spec: RunSpec) -> RunSpec:
-    """The same work without a parent that may not exist yet, and without redrawing."""
-    origin = spec.init.architecture()
-    return dataclasses.replace(spec, init=Scratch(origin) if isinstance(origin, Model) else Load(origin))
-
-
 def _time(documents: list[str], resources: Resources) -> list[tuple[float, float]]:
     import tempfile
 
     import torch
 
-    from plm import optim
-    from plm.build import Cache, build
-    from plm.data.collate import ExampleStream
-    from plm.train import Execution, open_stream, prepare, train_step
+    from plm.build import Cache
+    from plm.probe import probe
+    from plm.train import Execution
     from sweeps.engine.worker import quiet
 
     quiet()
     torch.set_num_threads(resources.cpus)
     execution = Execution(device="cuda" if resources.gpus else "cpu", threads=resources.cpus)
-    answers = []
     with tempfile.TemporaryDirectory() as scratch:
         store, cache = Store.at(scratch), Cache()
-        for spec in map(RunSpec.from_json, documents):
-            stream = open_stream(spec, store, cache)
-            model = build(_probe_spec(spec), store, cache).model
-            if isinstance(stream, ExampleStream):
-                prepare(model, spec, stream)
-            model.to(torch.device(execution.device)).train()  # type: ignore[arg-type]
-            optimizer = optim.build(model, spec.optim)
-            for step in range(2):  # the first steps allocate
-                train_step(model, optimizer, spec, stream.batch(step), step, spec.optim.lr, execution)
-            began, step = time.monotonic(), 2
-            while time.monotonic() - began < PROBE_SECONDS and step < max(3, spec.total_steps):
-                train_step(model, optimizer, spec, stream.batch(step), step, spec.optim.lr, execution)
-                step += 1
-            answers.append(((time.monotonic() - began) / (step - 2), _time_evaluation(model, spec, stream)))
-    return answers
-
-
-def _time_evaluation(model: Any, spec: RunSpec, stream: Any) -> float:
-    """Seconds of a whole evaluation, from an evenly spaced sample of its batches (they go from long to short)."""
-    import torch
-
-    batches = list(stream.evaluation())
-    sample = list(islice(batches, 0, None, max(1, len(batches) // 4)))
-    began = time.monotonic()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-        for batch in sample:
-            spec.objective.losses(model.eval(), {n: t.to(next(model.parameters()).device) for n, t in batch.items()})
-    return (time.monotonic() - began) * len(batches) / len(sample)
+        found = [probe(spec, execution, store=store, cache=cache) for spec in map(RunSpec.from_json, documents)]
+    return [(timing.step, timing.evaluation) for timing in found]
 
 
 def makespan(plan: Plan, seconds: dict[str, float], concurrency: int) -> float:
@@ -196,10 +175,10 @@ def _bytes(spec: RunSpec, keep: tuple[int, ...]) -> int:
 
 
 def parameters(spec: RunSpec) -> int:
-    """Weights of the layers and embeddings."""
-    s = shape(spec.init.architecture())
-    per_layer = 4 * s.hidden_size**2 + 2 * s.hidden_size * s.intermediate_size
-    return s.num_hidden_layers * per_layer + (s.vocab_size + min(s.max_position_embeddings, 4096)) * s.hidden_size
+    """Weights of the model with its head."""
+    from plm.build import num_parameters
+
+    return num_parameters(spec.objective, spec.init.architecture())
 
 
 def check_space(cost: Cost, store: Store) -> None:

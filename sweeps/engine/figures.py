@@ -20,9 +20,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from plm.metrics import METRICS
 from plm.store import Store
 from sweeps.engine.plan import Plan
-from sweeps.engine.results import Arm, caption, folder, panels
+from sweeps.engine.record import folder
+from sweeps.engine.results import Arm, caption, headline, panels
 from sweeps.engine.sweep import Curve
 
 COLOURS = ("#1b3a5c", "#c8553d", "#3f7d58", "#8a6f9e", "#7a7a7a")
@@ -40,18 +42,19 @@ def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
     """Draw and write the figures; their keys in the store."""
     keys = []
     for (model, task), panel in panels(found):
-        if not any(arm.estimate for arm in panel):
+        if plan.sweep.curve is None or not any(arm.estimate for arm in panel):
             continue
         figure = draw(plan.sweep.curve, panel)
         for kind in ("png", "svg"):
-            place = f"{model}-{task}".replace("/", "--")
+            place = "-".join(filter(None, (model, task))).replace("/", "--") or "all"
             keys.append(f"{folder(plan.sweep.name)}/figures/{place}/curve.{kind}")
-            store.put(keys[-1], _bytes(figure, kind))
+            store.put(keys[-1], image(figure, kind))
         plt.close(figure)
     return keys
 
 
-def _bytes(figure: Figure, kind: str) -> bytes:
+def image(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a file."""
     sink = io.BytesIO()
     with plt.rc_context(STYLE):  # the salt makes the same figure the same bytes
         figure.savefig(sink, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
@@ -69,13 +72,15 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
             _subplot(ax, curve, [arm for arm in panel if _value(arm, curve.beside) == value])
             if len(beside) > 1:
                 ax.set_title(str(value), fontsize=9)
-        if axes[0][0].get_ylim()[1] > 1.03:  # no score is above 1, though an interval may reach beyond
+        if (
+            panel[0].metric in METRICS and axes[0][0].get_ylim()[1] > 1.03
+        ):  # no score is above 1, though an interval may reach beyond
             axes[0][0].set_ylim(top=1.03)
         axes[0][0].set_ylabel(f"{panel[0].metric} on the evaluation split")
         handles, labels = _legend(axes[0])
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
         first = panel[0].point
-        figure.suptitle(f"{first.get('task', '')}, {first.get('model', '')}", fontsize=10)
+        figure.suptitle(headline(str(first.get("model", "")), str(first.get("task", ""))), fontsize=10)
         lines = caption(panel)
         figure.supxlabel("\n".join([lines[0], lines[1] + "; bands: 95% over seeds (t)", *lines[3:]]), fontsize=7)
     return figure

@@ -11,17 +11,16 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from search_spaces.axis import Axis
-from sweeps.engine.sweep import Sweep
+from sweeps.engine.sweep import Sweep, check, described
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from plm.spec import RunSpec
     from plm.store import Store
-    from sweeps.engine.plan import Plan
     from sweeps.engine.schedule import Schedule
     from sweeps.engine.worker import Resources
 
@@ -75,11 +74,17 @@ def parser(sweep: Sweep) -> argparse.ArgumentParser:
         help="an MLflow server to show the runs on (default: $PLM_TRACKING_URI, else <store>/mlflow.db)",
     )
     parser.add_argument("--address", help="a Ray cluster to join (default: one on this machine)")
-    parser.add_argument("--cpus", type=_whole, default=1, help="CPUs, and threads, of one trial (default: 1)")
+    parser.add_argument("--workers", type=_whole, default=1, help="processes that train a run together (default: 1)")
+    parser.add_argument("--shard", action="store_true", help="spread a model's weights over its workers (FSDP)")
+    parser.add_argument("--cpus", type=_whole, default=1, help="CPUs, and threads, of one worker (default: 1)")
     parser.add_argument(
-        "--gpus", type=_share, default=0.0, help="GPUs of one trial; a fraction shares one (default: 0)"
+        "--gpus", type=_share, default=0.0, help="GPUs of one worker; a fraction shares one (default: 0)"
     )
     parser.add_argument("--max-concurrent", type=_whole, help="trials at a time, at most (default: as many as fit)")
+    parser.add_argument(
+        "--num-trials", type=_whole, help="configurations that a search tries, those of earlier calls included"
+    )
+    parser.add_argument("--state", metavar="DIR", help="where a search's database lies (default: in the store)")
     parser.add_argument("--keep-weights", action="store_true", help="keep the final weights of fine-tuning runs")
     parser.add_argument("--dry-run", action="store_true", help="print what would run and what it costs, and stop")
     parser.add_argument(
@@ -94,10 +99,7 @@ def parser(sweep: Sweep) -> argparse.ArgumentParser:
 
 
 def _describe_axes(sweep: Sweep) -> str:
-    lines = []
-    for name in sweep.axes:
-        axis = sweep.axis(name)
-        lines.append(f"  {name:<10} {', '.join(map(str, axis.values))}\n{'':13}({axis.form})")
+    lines = [f"  {name:<10} {values}\n{'':13}({form})" for name, (values, form) in described(sweep).items()]
     return "axes and their default values:\n" + "\n".join(lines)
 
 
@@ -125,43 +127,96 @@ def _read_axes(sweep: Sweep, items: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"{item!r} is not of the form axis=values. The axes are {', '.join(sweep.axes)}.")
         if name in given:
             raise ValueError(f"axis {name} is given twice; separate values by commas: {name}={given[name]},{values}")
-        axis: Axis = sweep.axis(name)
-        try:
-            axis.read(values)
-        except ValueError as error:
-            raise ValueError(f"axis {name}: {error}") from error
+        check(sweep, name, values)
         given[name] = values
     return given
 
 
 def _main(sweep: Sweep, given: argparse.Namespace) -> int:
+    if given.shard and given.workers == 1:
+        raise ValueError("--shard spreads a model over several workers: ask for them with --workers.")
+    if given.local and given.workers > 1:
+        raise ValueError("--local is this process alone: leave it out to train with several workers.")
+    if sweep.space is None and (given.num_trials or given.state):
+        raise ValueError(
+            "--num-trials and --state are for searches; this sweep is a grid: its axes say how many runs it has."
+        )
     axes = _read_axes(sweep, given.axes)  # before the heavier imports: a wrong word answers at once
 
     from rich.console import Console
 
     from plm.store import Store
+    from sweeps.engine import show
     from sweeps.engine.plan import plan
     from sweeps.engine.worker import Resources
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    store, resources = Store.at(given.store), Resources(given.cpus, given.gpus)
-    planned = plan(sweep, store, axes, smoke=given.smoke)
+    store, resources = Store.at(given.store), Resources(given.cpus, given.gpus, given.workers, given.shard)
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
+    if sweep.space:
+        return _search(sweep, axes, store, resources, given, console)
+    planned = plan(sweep, store, axes, smoke=given.smoke)
     if given.table:
-        _show(planned, store, console, draw=False)
+        show.grid(planned, store, console, draw=False)
         return DONE
     if given.dry_run:
-        _dry_run(planned, store, resources, given, console)
+        if not given.address:
+            _check_here(resources)
+        show.grid_cost(planned, store, resources, _concurrency(given), given.local, console)
         return DONE
-    status = _execute(planned, store, resources, given, console)
-    return status
+    from sweeps.engine.schedule import Schedule
+
+    return _execute(
+        Schedule(planned), store, resources, given, console, lambda: show.grid(planned, store, console, draw=True)
+    )
+
+
+def _search(
+    sweep: Sweep, axes: dict[str, str], store: Store, resources: Resources, given: argparse.Namespace, console: Console
+) -> int:
+    from sweeps.engine import show
+    from sweeps.engine.setting import setting
+
+    asked = setting(sweep, axes, smoke=given.smoke)
+    trials = given.num_trials or asked.sweep.search.trials
+    if given.table:
+        show.search(asked, store, console, draw=False)
+        return DONE
+    if not given.address:
+        _check_here(resources)
+    if given.dry_run:
+        show.search_cost(asked, trials, store, resources, _concurrency(given), given.local, console)
+        return DONE
+    from sweeps.engine.schedule import Schedule
+    from sweeps.engine.search import Explorer
+    from sweeps.engine.study import Study, database
+
+    # The study is written when it is opened, so what can be refused is refused before.
+    path, parents = database(store.root, given.state), asked.parents(store)
+    if given.address and not given.local:
+        with _connected(resources, given):
+            pass
+    with contextlib.closing(Study(path, asked.name, asked.space, smaller=asked.smaller)) as study:
+        explorer = Explorer(asked, store, study, trials=trials, at_a_time=_concurrency(given))
+        schedule = Schedule(explorer.plan(parents), explorer)
+        console.print(
+            f"search {asked.name}: {trials} configurations of {len(asked.seeds)} seeds; {explorer.known} known"
+            + (f", {explorer.taken_over} of them taken over from other searches" if explorer.taken_over else ""),
+            highlight=False,
+        )
+        status = _execute(
+            schedule, store, resources, given, console, lambda: show.search(asked, store, console, draw=True)
+        )
+        if explorer.known < trials and not schedule.count("failed", "blocked"):
+            console.print(f"the space has no more configurations: {explorer.known} of {trials} tried", highlight=False)
+        return status
 
 
 def _concurrency(given: argparse.Namespace) -> int:
     """Trials at a time on this machine."""
-    fit = max(1, (os.cpu_count() or 1) // given.cpus)
+    fit = max(1, (os.cpu_count() or 1) // (given.cpus * given.workers))
     if given.gpus:
-        fit = min(fit, max(1, int(_gpus() / given.gpus)))
+        fit = min(fit, max(1, int(_gpus() / (given.gpus * given.workers))))
     return 1 if given.local else min(fit, given.max_concurrent or fit)
 
 
@@ -174,69 +229,49 @@ def _gpus() -> int:
 def _check_here(resources: Resources) -> None:
     """Refuse at once what this machine cannot give."""
     cpus, gpus = os.cpu_count() or 1, _gpus() if resources.gpus else 0
-    if resources.cpus > cpus or resources.gpus > gpus:
+    if resources.workers * resources.cpus > cpus or resources.workers * resources.gpus > gpus:
         raise ValueError(
-            f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; this machine has {cpus} CPUs "
-            f"and {gpus} GPUs. Ask for less with --cpus and --gpus, or join a cluster with --address."
+            f"a trial asks for {resources}; this machine has {cpus} CPUs and {gpus} GPUs. Ask for less with "
+            "--workers, --cpus and --gpus, or join a cluster with --address."
         )
 
 
-def _dry_run(planned: Plan, store: Store, resources: Resources, given: argparse.Namespace, console: Console) -> None:
-    from sweeps.engine.cost import check_space, detectable, estimate, spreads_of
-    from sweeps.engine.progress import duration
-    from sweeps.engine.results import arms
-
-    if not given.address:
-        _check_here(resources)
-    parents = [r for r in planned.missing if r in planned.keep]
-    console.print(
-        f"{len(planned.cells)} cells, {len(planned.runs)} runs: {len(planned.runs) - len(planned.missing)} finished, "
-        f"{len(planned.missing)} to run ({len(parents)} of them parents of others)",
-        highlight=False,
-    )
-    cost = estimate(planned, store, resources, _concurrency(given), given.local)
-    console.print(
-        f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, "
-        f"about {duration(cost.wall_seconds)} with {_concurrency(given)} at a time, {cost.gpu_hours:.2f} GPU-hours",
-        highlight=False,
-    )
-    console.print(
-        detectable(planned, spreads_of([a.difference.values for a in arms(planned, store) if a.difference])),
-        highlight=False,
-        soft_wrap=True,
-    )
-    check_space(cost, store)
-
-
-def _execute(planned: Plan, store: Store, resources: Resources, given: argparse.Namespace, console: Console) -> int:
-    from sweeps.engine.results import note_cells
-    from sweeps.engine.schedule import Schedule
+def _execute(
+    schedule: Schedule,
+    store: Store,
+    resources: Resources,
+    given: argparse.Namespace,
+    console: Console,
+    show: Callable[[], None],
+) -> int:
+    from sweeps.engine.record import note_cells
     from sweeps.engine.tracking import Pusher
 
-    schedule, received = Schedule(planned), list[int]()
-    with _connected(schedule, resources, given), _signals(received):
-        note_cells(planned, store)
+    received, planned = list[int](), schedule.plan
+    with contextlib.nullcontext() if schedule.exhausted else _connected(resources, given), _signals(received):
+        if schedule.source:
+            schedule.source.record(schedule)
+        else:
+            note_cells(planned, store)
         given.started = True
         console.print(
-            f"{len(planned.runs)} runs: {schedule.count('done')} finished before, {len(planned.missing)} to run",
+            f"{len(planned.runs)} runs: {schedule.count('done')} finished before, {len(planned.missing)} to run"
+            + (f", and at most {schedule.source.unasked} of new configurations" if schedule.source else ""),
             highlight=False,
         )
         with Pusher(store, given.tracking_uri, planned.sweep.name) as pusher:
             if not schedule.exhausted:
                 _run(schedule, store, resources, given, console, received)
             _stop_if(received)
-            _show(planned, store, console, draw=True)
+            show()
     if message := pusher.message:
         console.print(message, highlight=False, soft_wrap=True)
-    return DONE if schedule.count("done") == len(schedule.state) else SOME_FAILED
+    return DONE if schedule.succeeded else SOME_FAILED
 
 
 @contextlib.contextmanager
-def _connected(schedule: Schedule, resources: Resources, given: argparse.Namespace) -> Iterator[None]:
+def _connected(resources: Resources, given: argparse.Namespace) -> Iterator[None]:
     """Be connected to a Ray that can hold the trials, where one is needed; refused before anything is written."""
-    if schedule.exhausted:
-        yield
-        return
     if not given.address:
         _check_here(resources)
     if given.local:
@@ -260,8 +295,10 @@ def _run(
     from sweeps.engine import cost, local
     from sweeps.engine.progress import Progress
 
-    costs = {run_id: cost.flops(schedule.plan.runs[run_id]) for run_id in schedule.plan.missing}
-    with Progress(schedule, store, costs, _concurrency(given), console) as progress:
+    def flops(spec: RunSpec) -> float:
+        return cost.flops(spec, store)
+
+    with Progress(schedule, store, flops, _concurrency(given), console) as progress:
         if given.local:
             local.run(schedule, store, resources, progress, lambda: bool(received), given.keep_weights)
         else:
@@ -276,36 +313,6 @@ def _run(
 def _stop_if(received: list[int]) -> None:
     if received:
         raise Interrupted(received[0])
-
-
-def _show(planned: Plan, store: Store, console: Console, draw: bool) -> None:
-    """Print the table; write it, the results and the figures if asked to."""
-    from rich.table import Table
-
-    from sweeps.engine import results
-
-    found = results.arms(planned, store)
-    for (model, task), panel in results.panels(found):
-        head, rows = results.table(panel)
-        shown = Table(
-            *head, title=f"{task}, {model}", caption="\n".join(results.caption(panel)), caption_justify="left"
-        )
-        for row in rows:
-            shown.add_row(*row)
-        console.print(shown)
-    if draw:
-        from sweeps.engine import figures
-
-        results.save(planned, store)
-        store.put(f"{results.folder(planned.sweep.name)}/table.md", results.markdown(found).encode())
-        for key in figures.save(planned, found, store):
-            if key.endswith(".png"):
-                console.print(f"figure: {store.root / key}", highlight=False, soft_wrap=True)
-        console.print(
-            f"results: {store.root / results.folder(planned.sweep.name)}/results.parquet, table.md",
-            highlight=False,
-            soft_wrap=True,
-        )
 
 
 class _signals:

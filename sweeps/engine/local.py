@@ -22,7 +22,8 @@ def run(
     quiet()
     while not should_stop() and (spec := schedule.next()) is not None:
         progress.started(spec.run_id)
-        execution = execution_for(resources, schedule.plan.keep.get(spec.run_id, ()), keep_weights)
-        outcome = execute(spec, store, execution, should_stop=should_stop)
+        execution = execution_for(resources, schedule.plan, spec.run_id, keep_weights)
+        rungs = schedule.source.rungs(spec.run_id) if schedule.source else None
+        outcome = execute(spec, store, execution, rungs=rungs, should_stop=should_stop)
         schedule.ended(spec.run_id, outcome.status)
         progress.ended(outcome)

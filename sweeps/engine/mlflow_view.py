@@ -24,6 +24,7 @@ from sweeps.engine.shown import (
     CLOCK,
     STATUS,
     TAG,
+    TRIAL,
     Asked,
     Child,
     Value,
@@ -34,6 +35,7 @@ from sweeps.engine.shown import (
     read_child,
     redact,
     shortened,
+    trial_child,
 )
 
 if TYPE_CHECKING:  # imported when a server is spoken to: it takes a second and a half
@@ -143,14 +145,37 @@ class View:
         started = min((c.started for c in children), default=0)
         self._parent = parent = self._parent or self._create(self.sweep, started, {"role": "sweep"})
         report = PushReport(runs=len(children), problems=problems)
+        above = dict.fromkeys((c.run_id for c in children), parent.id)
+        trials, changed = self._show_trials(asked, children, parent.id, tick)
+        above, report = above | trials, report + changed
         for child in children:
             if child.run_id not in self._settled:
-                report += self._show(child, parent.id)
+                report += self._show(child, above[child.run_id])
                 tick()
             if child.status == "done":
                 self._settled[child.run_id] = child
         self._show_parent(parent, asked, children, live)
         return report
+
+    def _show_trials(
+        self, asked: Asked, children: list[Child], parent: str, tick: Callable[[], None]
+    ) -> tuple[dict[str, str], PushReport]:
+        """Show a search's trials; gives the server's run above each of their seeds' runs, and what was sent."""
+        known, above, report = {child.run_id: child for child in children}, dict[str, str](), PushReport()
+        for trial in asked.trials:
+            runs = [known[run_id] for run_id in trial["runs"] if run_id in known]
+            if not runs:
+                continue
+            child = trial_child(trial, asked.metric, runs)
+            report += self._show(child, parent)
+            tick()
+            above |= {run.run_id: self._children[child.run_id].id for run in runs}
+        there = {f"{trial['study']}/{trial['trial']}" for trial in asked.trials}
+        for name, shown in list(self._children.items()):
+            if shown.tags.get("role") == TRIAL and name not in there:  # its process died; another trial took its place
+                self.client.delete_run(shown.id)
+                del self._children[name]
+        return above, report
 
     def _read(self, asked: Asked) -> tuple[list[Child], tuple[str, ...]]:
         """Every run that was started, parents first, and what is wrong with those that cannot be read."""
@@ -183,7 +208,8 @@ class View:
                     self._specs[run_id] = RunSpec.from_json(written.decode())
             if run_id in self._specs and run_id not in children:
                 read(run_id, self._specs[run_id])
-        return [child for child in children.values() if child], tuple(problems)
+        found = [child for child in children.values() if child]
+        return [_given_up(c) if c.run_id in asked.pruned else c for c in found], tuple(problems)
 
     def _find(self, metric: str, tick: Callable[[], None]) -> None:
         """Find what earlier passes made, by tag; of two runs that show one thing (an answer was lost), one goes."""
@@ -236,7 +262,7 @@ class View:
             self.client.delete_run(known.id)
             known = None
         known = self._children[child.run_id] = known or self._create(child.name, child.started, tags)
-        if not known.state:
+        if not known.state and child.dataset:
             self._log_dataset(known, *child.dataset)
         self._set_status(known, child.name, STATUS[child.status], child.ended)
         arrived = max(known.sent or {}, default=-1)
@@ -328,3 +354,10 @@ class View:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             self.client.log_artifacts(parent.id, folder)
+
+
+def _given_up(child: Child) -> Child:
+    """A run that a search stopped: interrupted for good, unless someone else finishes it."""
+    if child.status != "interrupted":
+        return child
+    return dataclasses.replace(child, status="pruned", tags=child.tags | {"status": "pruned"})

@@ -5,18 +5,22 @@ Everything that can be known before a worker starts is checked here, so that a w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
-from plm.spec import RunSpec
+from plm.inits.resume import Resume
+from plm.spec import Checkpoint, RunSpec
 from plm.store import Store
 from plm.tasks import load
 from search_spaces.axis import label
 from sweeps.engine.sweep import Point, Sweep, extremes, points, shrunk
 
+INCOMPLETE = "incomplete"
+"""The status of a finished run that lacks a checkpoint which another run starts from."""
 LARGEST_UNKNOWN_SHARE, PROBED_TEXTS = 0.2, 500
 
 
@@ -47,6 +51,30 @@ class Plan:
     status: dict[str, str] = field(compare=False)
     """What the store knew of each run when the plan was made."""
 
+    def __add__(self, more: Plan) -> Plan:
+        """Both together."""
+        keep = {
+            run_id: tuple(sorted({*self.keep.get(run_id, ()), *more.keep.get(run_id, ())}))
+            for run_id in {**self.keep, **more.keep}
+        }
+        return Plan(
+            self.sweep, (*self.cells, *more.cells), self.runs | more.runs, keep, more.status | self.status
+        )  # what is known of a run already has its say
+
+    @cached_property
+    def keep_state(self) -> dict[str, tuple[int, ...]]:
+        """The steps of each run that others go on from with its optimizer state."""
+        found: dict[str, set[int]] = {}
+        for spec in self.runs.values():
+            if isinstance(spec.init, Resume):
+                found.setdefault(spec.init.origin.run.run_id, set()).add(spec.init.origin.step)
+        return {run_id: tuple(sorted(steps)) for run_id, steps in found.items()}
+
+    @property
+    def repeated(self) -> dict[str, tuple[int, ...]]:
+        """Runs that were finished before and are trained again, with all the steps that they will then have."""
+        return {run_id: self.keep[run_id] for run_id in self.missing if self.status[run_id] == INCOMPLETE}
+
     @property
     def missing(self) -> list[str]:
         """The runs to be executed, parents before children."""
@@ -63,29 +91,45 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     Raises:
         ValueError: an axis, a value, a task, a model or the store cannot be used; nothing has been started.
     """
-    cells = []
     asked = points(sweep, given or {})
     if smoke:
         sweep, asked = shrunk(sweep), extremes(asked)
-    for point in asked:
-        spec = sweep.run(**point)
-        if spec is not None:
-            cells.append(Cell(point, spec))
+    cells = [Cell(point, spec) for point in asked if (spec := sweep.run(**point)) is not None]
     if not cells:
         raise ValueError("the sweep has no cell for these values.")
+    return arrange(sweep, cells, store)
+
+
+def arrange(sweep: Sweep, cells: Sequence[Cell], store: Store) -> Plan:
+    """Plan the runs of some cells.
+
+    Raises:
+        ValueError: as `plan`.
+    """
     _check_labels(cells)
     runs: dict[str, RunSpec] = {}
     keep: dict[str, set[int]] = {}
     for cell in cells:
         _collect(cell.spec, runs, keep)
-    _check_texts(runs)
+    _check_texts(runs, store)
     status = {run_id: store.run(spec).status() for run_id, spec in runs.items()}
     kept = {run_id: tuple(sorted(steps)) for run_id, steps in keep.items()}
-    for run_id, spec in runs.items():
+    planned = Plan(sweep, tuple(cells), runs, kept, status)
+    for run_id, spec in reversed(runs.items()):  # children first: a parent that is repeated needs its own parents
         for parent in spec.parents() if status[run_id] != "done" else ():
-            if status[parent.run.run_id] == "done":
-                store.checkpoint(parent)
-    return Plan(sweep, tuple(cells), runs, kept, status)
+            _check_kept(parent, planned, store)
+    return planned
+
+
+def _check_kept(parent: Checkpoint, planned: Plan, store: Store) -> None:
+    """Note that a finished run must be repeated for a checkpoint; one that is there must be sound."""
+    run_id = parent.run.run_id
+    if planned.status[run_id] != "done":
+        return
+    if store.run(parent.run).lacks([parent.step], {parent.step} & {*planned.keep_state.get(run_id, ())}):
+        planned.status[run_id] = INCOMPLETE
+    else:
+        store.checkpoint(parent)
 
 
 def _collect(spec: RunSpec, runs: dict[str, RunSpec], keep: dict[str, set[int]]) -> None:
@@ -95,7 +139,7 @@ def _collect(spec: RunSpec, runs: dict[str, RunSpec], keep: dict[str, set[int]])
     runs.setdefault(spec.run_id, spec)
 
 
-def _check_labels(cells: list[Cell]) -> None:
+def _check_labels(cells: Sequence[Cell]) -> None:
     """Two different things must not bear one name in the tables."""
     bearer: dict[tuple[str, Any], Any] = {}
     for cell in cells:
@@ -108,7 +152,7 @@ def _check_labels(cells: list[Cell]) -> None:
                 )
 
 
-def _check_texts(runs: dict[str, RunSpec]) -> None:
+def _check_texts(runs: dict[str, RunSpec], store: Store) -> None:
     """Refuse a task that the model's tokenizer cannot read."""
     seen = set()
     for spec in runs.values():
@@ -117,7 +161,7 @@ def _check_texts(runs: dict[str, RunSpec]) -> None:
             continue
         seen.add(key)
         texts = load(spec.data.task)[0].texts[:PROBED_TEXTS]
-        share = tokenizers.unknown_share(tokenizers.of(spec), texts)
+        share = tokenizers.unknown_share(tokenizers.of(spec, store.root / "data"), texts)
         if share > LARGEST_UNKNOWN_SHARE:
             raise ValueError(
                 f"task {spec.data.task.name}: the model's tokenizer does not know {share:.0%} of its tokens "

@@ -7,7 +7,9 @@ seen so far.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from statistics import mean
+from typing import TYPE_CHECKING, Any
 
 from plm.metrics import REPORTED
 from plm.store import RunFolder, Store
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
+    from plm.spec import RunSpec
     from sweeps.engine.worker import Outcome
 
 LINE_SECONDS, REFRESH_SECONDS = 15.0, 1.0
@@ -27,17 +30,22 @@ class Progress:
     """A live view of a schedule."""
 
     def __init__(
-        self, schedule: Schedule, store: Store, cost: dict[str, float], concurrency: int, console: Console
+        self,
+        schedule: Schedule,
+        store: Store,
+        cost: Callable[[RunSpec], float],
+        concurrency: int,
+        console: Console,
     ) -> None:
-        """`cost` is each run's work in any unit; `concurrency` how many run at a time."""
-        self._schedule, self._store, self._cost, self._concurrency = schedule, store, cost, concurrency
+        """`cost` gives a run's work in any unit; `concurrency` is how many run at a time."""
+        self._schedule, self._store, self._concurrency = schedule, store, concurrency
+        self._cost_of, self._costs = cost, dict[str, float]()
         self._console, self._metric = console, schedule.plan.sweep.metric
         self._running: dict[str, float] = {}
         self._worked = self._seconds = 0.0
         self._best: tuple[float, str] | None = None
-        cells = schedule.plan.cells
-        varied = [axis for axis in cells[0].labels if len({c.labels[axis] for c in cells}) > 1]
-        self._labels = {c.spec.run_id: " ".join(f"{axis}={c.labels[axis]}" for axis in varied) for c in cells}
+        self._labels: dict[str, str] = {}
+        self._labelled = 0
         self._last = 0.0
         self._live: Live | None = None
         self.failures: list[Outcome] = []
@@ -54,6 +62,26 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def _cost(self, run_id: str) -> float:
+        if run_id not in self._costs:
+            self._costs[run_id] = self._cost_of(self._schedule.plan.runs[run_id])
+        return self._costs[run_id]
+
+    def _label(self, run_id: str) -> str:
+        """What tells a run from the others of the plan; empty: it is a parent."""
+        cells = self._schedule.plan.cells
+        if self._labelled != len(cells):  # a search's plan grows
+            self._labelled = len(cells)
+            varied = [
+                a
+                for a in dict.fromkeys(a for c in cells for a in c.labels)
+                if len({c.labels.get(a) for c in cells}) > 1
+            ]
+            self._labels = {
+                c.spec.run_id: " ".join(f"{a}={short(c.labels[a])}" for a in varied if a in c.labels) for c in cells
+            }
+        return self._labels.get(run_id, "")
+
     def started(self, run_id: str) -> None:
         """A run has begun."""
         self._running.setdefault(run_id, time.monotonic())
@@ -63,13 +91,13 @@ class Progress:
         """A run has ended."""
         self._running.pop(outcome.run_id, None)
         if outcome.status == "done":
-            self._worked += self._cost[outcome.run_id]
+            self._worked += self._cost(outcome.run_id)
             self._seconds += outcome.seconds
             self._note_best(outcome)
         elif outcome.status in ("failed", "diverged"):
             self.failures.append(outcome)
             self._console.print(
-                f"{outcome.status} {outcome.run_id}  {self._labels.get(outcome.run_id, '')}: {outcome.error}",
+                f"{outcome.status} {outcome.run_id}  {self._label(outcome.run_id)}: {outcome.error}",
                 style="red",
                 highlight=False,
                 soft_wrap=True,
@@ -81,10 +109,10 @@ class Progress:
         sign = -1 if REPORTED[self._metric][1] == "min" else 1
         if (
             value is not None
-            and outcome.run_id in self._labels
+            and (label := self._label(outcome.run_id))
             and (self._best is None or sign * value > sign * self._best[0])
         ):
-            self._best = (value, self._labels[outcome.run_id])
+            self._best = (value, label)
 
     def tick(self, now: bool = False) -> None:
         """Refresh the view if it is time to."""
@@ -99,6 +127,8 @@ class Progress:
         """The state in one line."""
         s = self._schedule
         counts = f"{s.count('done')}/{len(s.state)} done, {len(self._running)} running"
+        if pruned := s.count("pruned"):
+            counts += f", {pruned} given up"
         failed, blocked = s.count("failed", "diverged"), s.count(BLOCKED)
         counts += (f", {failed} failed" if failed else "") + (f", {blocked} blocked" if blocked else "")
         best = f" | best {self._metric} {self._best[0]:.3f} ({self._best[1]})" if self._best else ""
@@ -110,16 +140,18 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """Remaining work at the speed seen so far; None before anything was seen."""
-        waiting = sum(self._cost[r] for r, state in self._schedule.state.items() if state == "waiting")
+        waiting = sum(self._cost(r) for r, state in self._schedule.state.items() if state == "waiting")
+        if self._schedule.source and self._costs:
+            waiting += self._schedule.source.unasked * mean(self._costs.values())
         parts = {r: self._fraction(r) for r in self._running}
         if self._worked:
             rate = self._seconds / self._worked
         elif any(f > 0.02 for f in parts.values()):  # the first runs: by the share of their steps
-            done = sum(f * self._cost[r] for r, f in parts.items())
+            done = sum(f * self._cost(r) for r, f in parts.items())
             rate = sum(time.monotonic() - self._running[r] for r in parts) / max(done, 1e-12)
         else:
             return None
-        running = sum((1 - f) * self._cost[r] for r, f in parts.items())
+        running = sum((1 - f) * self._cost(r) for r, f in parts.items())
         return rate * (waiting + running) / max(1, self._concurrency)
 
     def _fraction(self, run_id: str) -> float:
@@ -136,9 +168,14 @@ class Progress:
         for run_id, since in list(self._running.items())[:8]:
             table.add_row(
                 ProgressBar(1.0, self._fraction(run_id), width=40),
-                f"{duration(time.monotonic() - since)}  {run_id}  {self._labels.get(run_id, '(parent)')}",
+                f"{duration(time.monotonic() - since)}  {run_id}  {self._label(run_id) or '(parent)'}",
             )
         return table
+
+
+def short(value: Any) -> str:
+    """A value for the eye: three digits of a number that was drawn."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:

@@ -1,123 +1,32 @@
-"""Answers: a row a run in `results.parquet`, and from the rows and the kept predictions the table.
+"""Answers: from the finished runs of one call's cells and their kept predictions, the table.
 
-Everything is recomputed from the store each time; nothing is read back from logs. A table shows the cells of one call and
-averages over `seed` only; the parquet file is the union of all that any call of the sweep asked for.
+Everything is recomputed from the store each time; nothing is read back from logs. A table averages over `seed` only.
 """
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 
-from plm.metrics import METRICS
+from plm.metrics import METRICS, REPORTED
 from plm.predictions import from_parquet, predicted
 from plm.spec import RunSpec
 from plm.store import RunFolder, Store
 from sweeps.engine.plan import Cell, Plan
-from sweeps.engine.stats import Estimate, Interval, PairedDifference, estimate, holm, paired_difference
-from sweeps.engine.sweep import Point
-
-Row = dict[str, Any]
-
-
-def folder(name: str) -> str:
-    """Where a sweep's answers lie in the store."""
-    return f"sweeps/{name}"
-
-
-def note_cells(plan: Plan, store: Store) -> None:
-    """Write `sweep.json`: which cells any call of the sweep has asked for, in the order they were first asked for."""
-    key = f"{folder(plan.sweep.name)}/sweep.json"
-    before = noted(plan.sweep.name, store)
-    cells = {
-        json.dumps(c, sort_keys=True): c
-        for c in (*before, *({"run_id": c.spec.run_id, "point": c.labels} for c in plan.cells))
-    }
-    store.put(
-        key,
-        json.dumps(
-            {
-                "name": plan.sweep.name,
-                "metric": plan.sweep.metric,
-                "axes": list(plan.sweep.axes),
-                "cells": list(cells.values()),
-            },
-            indent=1,
-        ).encode(),
-    )
-
-
-def noted(name: str, store: Store) -> list[dict[str, Any]]:
-    """The cells that calls of a sweep have asked for: `run_id`, and `point` with the axes' labels.
-
-    Raises:
-        ValueError: the record is damaged.
-    """
-    key = f"{folder(name)}/sweep.json"
-    document = store.json(key) if store.get(key) is not None else {"cells": []}
-    if not isinstance(document, dict) or "cells" not in document:
-        raise ValueError(
-            f"{store.root / key} is damaged (it has no cells). Remove it: only the union of past calls is lost."
-        )
-    return list(document["cells"])
-
-
-def collect(name: str, store: Store) -> list[Row]:
-    """A row for each cell that was ever asked for: `run_id`, `status`, every axis, every final metric, `seconds`."""
-    return [_row(RunFolder(store, cell["run_id"]), cell["point"]) for cell in noted(name, store)]
-
-
-def _row(run: RunFolder, labels: Point) -> Row:
-    status = run.status()
-    row: Row = {"run_id": run.run_id, "status": status, **labels}
-    if status == "done":
-        result = run.result()
-        row |= {
-            **result["metrics"],
-            "steps": result["steps"],
-            "tokens": result["tokens"],
-            "flops": result["flops"],
-            "seconds": result["seconds"],
-            "environment": environment(run),
-            "notes": "; ".join(result["notes"]),
-        }
-    return row
-
-
-def environment(run: RunFolder) -> str:
-    """Where a run was computed, in a few words; several places are joined by ` + `."""
-    return " + ".join(
-        f"{e['device']}, {e['threads']} thread{'s' * (e['threads'] != 1)}, torch {e['versions'].get('torch')}"
-        for e in json.loads(run.get("environment.json") or b"[]")
-    )
-
-
-def save(plan: Plan, store: Store) -> None:
-    """Write `results.parquet`, anew from the run folders, for all cells that calls of the sweep have asked for."""
-    rows = collect(plan.sweep.name, store)
-    rows.sort(key=lambda row: [_sortable(row.get(axis)) for axis in plan.sweep.axes])
-    names = dict.fromkeys(("run_id", "status", *plan.sweep.axes, *(name for row in rows for name in row)))
-    sink = io.BytesIO()
-    pa.parquet.write_table(pa.table({n: [row.get(n) for row in rows] for n in names}), sink, compression="zstd")
-    store.put(f"{folder(plan.sweep.name)}/results.parquet", sink.getvalue())
-
-
-def _sortable(value: Any) -> tuple[str, float, str]:
-    """Numbers by size, all else by text."""
-    return (
-        (type(value).__name__, value, "") if isinstance(value, int | float) else (type(value).__name__, 0.0, str(value))
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The table
+from sweeps.engine.record import environment
+from sweeps.engine.stats import (
+    Estimate,
+    Interval,
+    PairedDifference,
+    difference_of_values,
+    estimate,
+    estimate_of_values,
+    holm,
+    paired_difference,
+)
 
 
 @dataclass(frozen=True)
@@ -154,8 +63,9 @@ def arms(plan: Plan, store: Store) -> list[Arm]:
     """Summarise the finished runs of a plan, in the order of its cells."""
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in plan.cells:
-        groups.setdefault(_without_seed(cell.labels), []).append(cell)
-    scores = {key: _Scores.read(cells, store) for key, cells in groups.items()}
+        if plan.sweep.metric != "val/score" or hasattr(cell.spec.data, "task"):  # a pretraining itself has no score
+            groups.setdefault(_without_seed(cell.labels), []).append(cell)
+    scores = {key: _Scores.read(cells, store, plan.sweep.metric) for key, cells in groups.items()}
     differences = {key: _difference(plan, cells[0], scores) for key, cells in groups.items()}
     families: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
     for key, cells in groups.items():
@@ -180,12 +90,16 @@ def _arm(
     p: float | None,
     comparisons: int,
 ) -> Arm:
-    found = estimate(list(scores.predictions.values()), scores.labels, scores.weighted) if scores.predictions else None
+    found = None
+    if scores.predictions:
+        found = estimate(list(scores.predictions.values()), scores.labels, scores.weighted)
+    elif scores.values:
+        found = estimate_of_values(list(scores.values.values()))
     return Arm(
         point=dict(_without_seed(cells[0].labels)),
         family=plan.family(cells[0]),
         asked=len(cells),
-        seeds=tuple(scores.predictions),
+        seeds=tuple(scores.values),
         runs=tuple(c.spec.run_id for c in cells),
         estimate=found,
         difference=difference,
@@ -202,11 +116,14 @@ def _arm(
 
 @dataclass(frozen=True)
 class _Scores:
-    """The predictions of one cell's finished seeds."""
+    """The metric of one cell's finished seeds, and the predictions that it is computed from where it is a task's."""
 
+    values: dict[int, float]
     predictions: dict[int, np.ndarray]
+    """Empty: the metric is not one of predictions against labels, so only seeds can be drawn anew."""
     labels: np.ndarray
     metric: str
+    """A task's metric, or the name that runs report it by."""
     environments: frozenset[str]
     notes: frozenset[str]
     seconds: float
@@ -216,20 +133,28 @@ class _Scores:
         return METRICS[self.metric].weighted
 
     @staticmethod
-    def read(cells: list[Cell], store: Store) -> _Scores:
-        predictions, labels, notes, environments, seconds = {}, np.empty(0), set(), set(), 0.0
+    def read(cells: list[Cell], store: Store, metric: str) -> _Scores:
+        values, predictions, labels = dict[int, float](), dict[int, np.ndarray](), np.empty(0)
+        notes, environments, seconds = set[str](), set[str](), 0.0
+        of_task = _metric(cells[0].spec, metric)
         for cell in cells:
             run = RunFolder(store, cell.spec.run_id)
             if run.status() != "done":
                 continue
-            records = from_parquet(run.get("predictions.parquet") or b"")
-            predictions[cell.point.get("seed", 0)] = predicted(records)
-            labels = np.array([r["label"] for r in records])
-            result = run.result()
+            result, seed = run.result(), cell.point.get("seed", 0)
+            if metric not in result["metrics"]:
+                raise ValueError(f"{run.run_id} reports no {metric}; it reports {', '.join(result['metrics'])}.")
+            values[seed] = float(result["metrics"][metric])
+            if of_task:
+                records = from_parquet(run.get("predictions.parquet") or b"")
+                predictions[seed] = predicted(records)
+                labels = np.array([r["label"] for r in records])
             notes |= set(result["notes"])
             environments.add(environment(run))
             seconds += result["seconds"]
-        return _Scores(predictions, labels, _metric(cells[0].spec), frozenset(environments), frozenset(notes), seconds)
+        return _Scores(
+            values, predictions, labels, of_task or metric, frozenset(environments), frozenset(notes), seconds
+        )
 
     def guess(self) -> float | None:
         if not len(self.labels) or self.metric in ("pearson", "spearman"):
@@ -238,8 +163,13 @@ class _Scores:
         return METRICS[self.metric].score(np.full(len(self.labels), values[counts.argmax()]), self.labels)
 
 
-def _metric(spec: RunSpec) -> str:
-    return str(spec.data.task.metrics[0])  # type: ignore[union-attr]
+def _metric(spec: RunSpec, metric: str) -> str | None:
+    """The task's metric that runs report by that name; None: it is not one of a task's."""
+    metrics: tuple[str, ...] = getattr(getattr(spec.data, "task", None), "metrics", ())
+    if metrics and metric == "val/score":
+        return metrics[0]
+    name = metric.removeprefix("val/")
+    return name if name in metrics else None
 
 
 def _difference(plan: Plan, cell: Cell, scores: dict[tuple[Any, ...], _Scores]) -> PairedDifference | None:
@@ -248,9 +178,11 @@ def _difference(plan: Plan, cell: Cell, scores: dict[tuple[Any, ...], _Scores]) 
     if baseline == here or baseline not in scores:
         return None
     ours, theirs = scores[here], scores[baseline]
-    seeds = [s for s in ours.predictions if s in theirs.predictions]
+    seeds = [s for s in ours.values if s in theirs.values]
     if not seeds:
         return None
+    if not (ours.predictions and theirs.predictions):
+        return difference_of_values([ours.values[s] for s in seeds], [theirs.values[s] for s in seeds])
     return paired_difference(
         [ours.predictions[s] for s in seeds], [theirs.predictions[s] for s in seeds], ours.labels, ours.weighted
     )
@@ -307,7 +239,7 @@ def caption(panel: Sequence[Arm]) -> list[str]:
     fixed = {a: v for a, v in first.point.items() if len({arm.point[a] for arm in panel}) == 1}
     done, asked = sum(len(a.seeds) for a in panel), sum(a.asked for a in panel)
     lines = [
-        f"{first.metric}; " + ", ".join(f"{a} {v}" for a, v in fixed.items()),
+        f"{described(first.metric)}; " + ", ".join(f"{a} {v}" for a, v in fixed.items()),
         f"{done} of {asked} cells finished ({len({r for a in panel for r in a.runs})} runs, "
         f"{sum(a.seconds for a in panel) / 60:.0f} min of computing)",
         "p: paired t over seeds against the baseline, corrected for the comparisons within each group of arms: "
@@ -329,12 +261,25 @@ def markdown(found: Sequence[Arm]) -> str:
         head, rows = table(panel)
         cells = [head, ["---"] * len(head), *rows]
         parts.append(
-            f"## {task}, {model}\n\n"
+            f"## {headline(model, task)}\n\n"
             + "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in cells)
             + "\n\n"
             + "\n".join(f"- {line}" for line in caption(panel))
         )
     return "\n\n".join(parts) + "\n"
+
+
+def headline(model: str, task: str) -> str:
+    """What a panel is of; a sweep may have neither axis."""
+    return ", ".join(filter(None, (task, model))) or "all"
+
+
+def described(metric: str) -> str:
+    """A metric with what a reader needs to know of it."""
+    if metric not in REPORTED:
+        return metric
+    unit, direction = REPORTED[metric]
+    return f"{metric} ({unit}; {'smaller' if direction == 'min' else 'larger'} is better)"
 
 
 def _number(value: float | None, signed: bool = False) -> str:

@@ -1,17 +1,54 @@
 """The plan as a graph that is run by readiness: a run may start when its parents are done.
 
 One object answers "what next?" for every way of executing, so that parents come first, children of a failed parent are
-blocked, and nothing is handed out twice.
+blocked, and nothing is handed out twice. The plan of a grid is complete from the start; that of a search grows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from plm.spec import RunSpec
 from sweeps.engine.plan import Plan
 
+if TYPE_CHECKING:
+    from sweeps.engine.rungs import Rungs
+
 BLOCKED = "blocked"
+
+
+class Source(Protocol):
+    """Where a growing plan's runs come from."""
+
+    at_a_time: int
+    """Runs that are executed at a time: it need not add more than these."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more runs will come."""
+        ...
+
+    @property
+    def unasked(self) -> int:
+        """How many more runs may come, at most."""
+        ...
+
+    def extend(self, schedule: Schedule) -> bool:
+        """Add runs if it is time to; whether it did."""
+        ...
+
+    def ended(self, schedule: Schedule, run_id: str) -> None:
+        """Hear that a run has ended."""
+        ...
+
+    def rungs(self, run_id: str) -> Rungs | None:
+        """Where a run is compared with others while it trains."""
+        ...
+
+    def record(self, schedule: Schedule) -> None:
+        """Write down what was asked for so far."""
+        ...
 
 
 @dataclass
@@ -19,6 +56,7 @@ class Schedule:
     """State of each run of a plan: `done`, `waiting`, `running`, an unsuccessful outcome, or `blocked`."""
 
     plan: Plan
+    source: Source | None = None
     state: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -26,28 +64,47 @@ class Schedule:
 
     def next(self) -> RunSpec | None:
         """A run that may start now, marked as running; None: nothing can start before something else ends."""
-        for run_id, state in self.state.items():
-            if state == "waiting":
-                parents = {self.state[c.run.run_id] for c in self.plan.runs[run_id].parents()}
-                if parents <= {"done"}:
-                    self.state[run_id] = "running"
-                    return self.plan.runs[run_id]
-        return None
+        while True:
+            for run_id, state in self.state.items():
+                if state == "waiting":
+                    parents = {self.state[c.run.run_id] for c in self.plan.runs[run_id].parents()}
+                    if parents <= {"done"}:
+                        self.state[run_id] = "running"
+                        return self.plan.runs[run_id]
+            if self.source is None or not self.source.extend(self):
+                return None
+
+    def add(self, more: Plan) -> None:
+        """Let the plan grow."""
+        self.plan += more
+        for run_id in more.runs:
+            self.state.setdefault(run_id, "done" if more.status[run_id] == "done" else "waiting")
+        self._block()
 
     def ended(self, run_id: str, outcome: str) -> None:
         """Note how a run ended; what descends from an unsuccessful one is blocked."""
         self.state[run_id] = outcome
-        if outcome != "done":
-            for child, spec in self.plan.runs.items():  # parents come before children, so one pass reaches them all
-                if self.state[child] == "waiting" and any(
-                    self.state[c.run.run_id] not in ("done", "waiting", "running") for c in spec.parents()
-                ):
-                    self.state[child] = BLOCKED
+        self._block()
+        if self.source:
+            self.source.ended(self, run_id)
+
+    def _block(self) -> None:
+        for child, spec in self.plan.runs.items():  # parents come before children, so one pass reaches them all
+            if self.state[child] == "waiting" and any(
+                self.state[c.run.run_id] not in ("done", "waiting", "running") for c in spec.parents()
+            ):
+                self.state[child] = BLOCKED
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing is left that could start, now or later."""
-        return not set(self.state.values()) & {"waiting", "running"}
+        open_ended = self.source is not None and not self.source.finished
+        return not open_ended and not set(self.state.values()) & {"waiting", "running"}
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every run ended as it should: done, or given up because others were better."""
+        return self.count("done", "pruned") == len(self.state)
 
     def count(self, *states: str) -> int:
         """Runs in any of these states."""

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any
 
 from plm.spec import Checkpoint, External, RunSpec, digest
@@ -20,9 +21,18 @@ from plm.store import RunFolder, Store
 
 CLOCK = "train/tokens"
 """The metric that every line of `metrics.jsonl` has. It is sent last of a step: its history says what has arrived."""
-STATUS = {"done": "FINISHED", "running": "RUNNING", "failed": "FAILED", "diverged": "FAILED", "interrupted": "KILLED"}
+STATUS = {
+    "done": "FINISHED",
+    "running": "RUNNING",
+    "failed": "FAILED",
+    "diverged": "FAILED",
+    "interrupted": "KILLED",
+    "pruned": "KILLED",
+}
 KEY, PARAM, TAG = 250, 6000, 5000
 """MLflow's limits, in characters. (A tag may have 8,000, 5,000 on older servers.)"""
+TRIAL = "search trial"
+"""The role of a child that stands for all seeds of a configuration."""
 NEVER_SHOWN = ("sweep.json",)
 
 Value = tuple[str, float, int, int]
@@ -56,6 +66,8 @@ class Asked:
     """Run id -> axis -> label. A run that answers several cells has all their labels."""
     values: dict[str, str]
     """Axis -> all its labels."""
+    trials: tuple[dict[str, Any], ...] = ()
+    """Of a search, as `sweep.json` has them."""
 
     @staticmethod
     def read(store: Store, sweep: str) -> Asked:
@@ -80,7 +92,13 @@ class Asked:
             str(document["metric"]),
             {run_id: joined(these, " or ") for run_id, these in points.items()},
             joined([point for these in points.values() for point in these], ", "),
+            tuple(document.get("trials", ())),
         )
+
+    @property
+    def pruned(self) -> set[str]:
+        """The runs that were given up because others were better."""
+        return {run_id for trial in self.trials if trial["outcome"] == "pruned" for run_id in trial["runs"]}
 
     def name(self, run_id: str) -> str:
         """What tells a run from its siblings, in a line."""
@@ -110,8 +128,8 @@ class Child:
     values: list[Value]
     totals: list[Value]
     """Of a finished run."""
-    dataset: tuple[str, str, str]
-    """Name, digest, and counts as JSON."""
+    dataset: tuple[str, str, str] | None
+    """Name, digest, and counts as JSON; None: it has none of its own."""
 
 
 def read_child(folder: RunFolder, spec: RunSpec, name: str, axes: dict[str, str]) -> Child | None:
@@ -159,6 +177,51 @@ def read_child(folder: RunFolder, spec: RunSpec, name: str, axes: dict[str, str]
         totals,
         _dataset(spec),
     )
+
+
+def trial_child(trial: dict[str, Any], metric: str, runs: list[Child]) -> Child:
+    """A trial of a search as the view shows it: its point, and the mean and spread of its seeds, which lie below it."""
+    outcome = str(trial["outcome"])
+    labels = {legal_key(axis): shortened(label, PARAM) for axis, label in trial["point"].items()}
+    ends = [run.ended for run in runs if run.ended is not None]
+    ended = max(ends, default=0) if outcome != "running" and ends else None
+    found = [
+        value
+        for run in runs
+        for name, value, _, step in (*run.values, *run.totals)
+        if (name, step) == _last(run, metric)
+    ]
+    totals: list[Value] = []
+    if outcome == "done" and ended is not None and len(found) == len(runs):
+        totals = [(legal_key(metric), mean(found), ended, 0), ("seeds", float(len(found)), ended, 0)]
+        totals += [("spread", stdev(found), ended, 0)] if len(found) > 1 else []
+    name = f"trial {trial['trial']}"
+    tags = labels | {
+        "run_id": f"{trial['study']}/{trial['trial']}",
+        "role": TRIAL,
+        "status": outcome,
+        "study": trial["study"],
+    }
+    return Child(
+        run_id=f"{trial['study']}/{trial['trial']}",
+        name=name,
+        axes={axis: str(label) for axis, label in trial["point"].items()},
+        status=outcome,
+        started=min((run.started for run in runs), default=0),
+        ended=ended,
+        attempts=0,
+        params=labels,
+        tags=tags,
+        values=[],
+        totals=totals,
+        dataset=None,
+    )
+
+
+def _last(run: Child, metric: str) -> tuple[str, int]:
+    """The name of a metric and the step of its last value."""
+    key = legal_key(metric)
+    return key, max((step for name, _, _, step in (*run.values, *run.totals) if name == key), default=-1)
 
 
 def _values(folder: RunFolder) -> list[Value]:

@@ -158,6 +158,22 @@ def estimate(
     return Estimate(values, float(np.mean(values)), *_three(values, drawn, level, seed))
 
 
+def estimate_of_values(values: Sequence[float]) -> Estimate:
+    """Give one arm's score where only each seed's value is known: there are no examples to draw anew."""
+    return Estimate(tuple(values), float(np.mean(values)), seeds_interval(values), None, None)
+
+
+def difference_of_values(arm: Sequence[float], baseline: Sequence[float]) -> PairedDifference:
+    """Give the arm's score minus the baseline's where only each seed's value is known.
+
+    Raises:
+        ValueError: the two sides have different numbers of seeds, or a value is not finite.
+    """
+    values = tuple(a - b for a, b in zip(arm, baseline, strict=True))
+    p = float(stats.ttest_1samp(values, 0.0).pvalue) if _varies(values) else None
+    return PairedDifference(values, float(np.mean(values)), seeds_interval(values), None, None, p=p)
+
+
 def paired_difference(
     arm: Sequence[Array],
     baseline: Sequence[Array],

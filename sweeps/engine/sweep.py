@@ -1,7 +1,8 @@
 """A sweep: one function from named axes to a run, and where to look.
 
-`Sweep` is what a question file states; `points` turns it and the command line's choices into the cells that are asked
-for. Nothing here runs anything.
+`Sweep` is what a question file states. Of a grid, `points` turns it and the command line's choices into the cells that
+are asked for; of a search, `held` gives what its trials have in common, and the trials are `search`'s business. Nothing
+here runs anything.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plm.data.examples import Examples
@@ -19,6 +20,7 @@ from plm.metrics import REPORTED
 from plm.registry import unknown
 from plm.spec import Checkpoint, RunSpec
 from search_spaces.axis import Axis
+from search_spaces.space import Space, questions
 
 Grid = Mapping[str, Any]
 Point = dict[str, Any]
@@ -42,18 +44,58 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Pivot:
+    """A grid in the shape of a paper's table: a row for each pretrained model, a column for each task, and their mean."""
+
+    rows: tuple[str, ...]
+    """The axes that tell the models apart; `task` is the columns."""
+    facts: Mapping[str, Callable[[RunSpec], int | float]]
+    """What is known of a model before it is pretrained, from its pretraining, by column."""
+    metrics: Mapping[str, str]
+    """What its pretraining reported of itself, by column: names of metrics."""
+    against: str | None = None
+    """The fact that scores are drawn against, with a line for each value of the first of `rows`; None: a row a model."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far a search goes, and which of its trials it gives up early.
+
+    A trial is compared while its first seed trains (`rungs`) and when some of its seeds are done (`races`); it goes on
+    if it is among the best `1 / reduction` of those that came as far: asynchronous successive halving (Li et al. 2020).
+    """
+
+    trials: int = 24
+    """Configurations, unless `--num-trials` says otherwise."""
+    confirmed: int = 3
+    """How many of the best are measured again, with fresh seeds, on the evaluation split."""
+    rungs: tuple[float, ...] = ()
+    """Shares of the first seed's steps; for runs that are evaluated as they train."""
+    races: tuple[int, ...] = ()
+    """Numbers of finished seeds."""
+    reduction: int = 3
+
+
+@dataclass(frozen=True)
 class Sweep:
     """A question: which runs, compared how."""
 
     run: Callable[..., RunSpec | None]
     """From one value of each axis (keyword-only parameters) to a run; None: no such cell."""
-    over: Grid | Sequence[Grid]
-    """A grid, or several whose union is asked for. In a grid an axis holds an `Axis`, or is pinned to one plain value."""
-    baseline: Callable[[Point], Point]
+    over: Grid | Sequence[Grid] | Space
+    """A grid, or several whose union is asked for. In a grid an axis holds an `Axis`, or is pinned to one plain value.
+    A function of a trial makes the sweep a search."""
+    baseline: Callable[[Point], Point] = lambda point: point
     """The cell that a cell is compared with; itself if it is a baseline."""
-    arms: tuple[str, ...]
+    arms: tuple[str, ...] = ()
     """The axes that tell the arms of one comparison apart; p-values are corrected within it."""
-    curve: Curve
+    curve: Curve | None = None
+    """How a grid is drawn: a figure for each model and task."""
+    pivot: Pivot | None = None
+    """How all tasks of a grid are shown together."""
+    fixed: Grid = field(default_factory=dict)
+    """Of a search: an `Axis` for each axis that it does not choose. `seed` is folded, the others hold one value."""
+    search: Search = Search()
     metric: str = "val/score"
     variant: str = ""
     """Appended to the name: answers of another kind are kept apart."""
@@ -61,13 +103,28 @@ class Sweep:
     def __post_init__(self) -> None:
         if self.metric not in REPORTED:
             raise unknown("metric", self.metric, REPORTED)
+        if self.space:
+            self._check_search()
+        else:
+            self._check_grids()
+
+    def _check_search(self) -> None:
+        if extra := sorted(set(self.fixed) - set(self.axes)):
+            raise ValueError(f"fixed axes {extra}: run() takes {sorted(self.axes)}. Name them alike.")
+        if "seed" not in self.fixed:
+            raise ValueError("a search folds its seeds: give fixed an axis seed, and run() a parameter seed.")
+
+    def _check_grids(self) -> None:
+        if self.curve is None and self.pivot is None:
+            raise ValueError("a grid needs a curve or a pivot, which says how it is drawn.")
         for grid in self.grids:
             if set(grid) != set(self.axes):
                 raise ValueError(
                     f"the grid has axes {sorted(grid)}; run() takes {sorted(self.axes)}. Give it all of them."
                 )
-        drawn = {self.curve.axis, self.curve.line, self.curve.control, self.curve.beside} - {None}
-        for name in sorted(map(str, drawn)):
+        curve, drawn = self.curve, set[str | None](self.pivot.rows if self.pivot else ())
+        drawn |= {curve.axis, curve.line, curve.control, curve.beside} if curve else set()
+        for name in sorted(map(str, drawn - {None})):
             if name not in self.axes or name == "seed":
                 raise unknown("axis of the figure", name, [axis for axis in self.axes if axis != "seed"])
         for name in self.axes:
@@ -82,7 +139,15 @@ class Sweep:
         return tuple(inspect.signature(self.run).parameters)
 
     @property
+    def space(self) -> Space | None:
+        """Where a search looks; None: it is a grid."""
+        return self.over if callable(self.over) else None
+
+    @property
     def grids(self) -> tuple[Grid, ...]:
+        """The grids; of a search, what it holds fixed."""
+        if callable(self.over):
+            return (self.fixed,)
         return (self.over,) if isinstance(self.over, Mapping) else tuple(self.over)
 
     @property
@@ -99,8 +164,9 @@ class Sweep:
         Raises:
             ValueError: there is none; the message names the nearest.
         """
-        if name not in self.axes:
-            raise unknown("axis", name, self.axes)
+        known = tuple(self.fixed) if self.space else self.axes
+        if name not in known:
+            raise unknown("axis", name, known)
         return next(grid[name] for grid in self.grids if isinstance(grid[name], Axis))
 
 
@@ -113,30 +179,76 @@ def points(sweep: Sweep, given: Mapping[str, str]) -> list[Point]:
     Raises:
         ValueError: an unknown axis, or a value that the axis does not have.
     """
-    chosen = {}
-    for name, text in given.items():
-        axis = sweep.axis(name)
-        try:
-            chosen[name] = axis.read(text)
-        except ValueError as error:
-            raise ValueError(f"axis {name}: {error}") from error
+    chosen = {name: _read(sweep.axis(name), name, text) for name, text in given.items()}
     found: dict[tuple[Any, ...], Point] = {}
     for grid in sweep.grids:
         pinned = {n: v for n, v in grid.items() if not isinstance(v, Axis)}
         if all(v in chosen[n].values for n, v in pinned.items() if n in chosen):
             axes = {n: chosen.get(n, grid[n]) if n not in pinned else None for n in sweep.axes}
-            for point in _product(sweep, axes, pinned, {}):
+            for point in _product(axes, pinned, {}):
                 found.setdefault(tuple(point.values()), point)
     return list(found.values())
 
 
-def _product(
-    sweep: Sweep, axes: Mapping[str, Axis | None], pinned: Mapping[str, Any], so_far: Point
-) -> Iterator[Point]:
-    if len(so_far) == len(sweep.axes):
+def check(sweep: Sweep, name: str, text: str) -> None:
+    """Refuse a word `name=text` of the command line that the sweep does not understand; nothing is looked for yet.
+
+    Raises:
+        ValueError: an unknown axis, or a value that the axis does not have.
+    """
+    if sweep.space is None or name in sweep.fixed:
+        _read(sweep.axis(name), name, text)
+        return
+    asked = questions(sweep.space)
+    if name not in asked:
+        raise unknown("axis", name, [*sweep.fixed, *asked])
+    try:
+        asked[name].narrowed(text)
+    except ValueError as error:
+        raise ValueError(f"axis {name}: {error}") from error
+
+
+def described(sweep: Sweep) -> dict[str, tuple[str, str]]:
+    """Axis -> its default values, and how one is written, for `--help`."""
+    searched = {
+        name: (str(question), "some of these" if question.choices else "numbers, or a range from:to")
+        for name, question in (questions(sweep.space).items() if sweep.space else ())
+    }
+    axes = {name: sweep.axis(name) for name in (sweep.fixed if sweep.space else sweep.axes)}
+    return searched | {name: (", ".join(map(str, axis.values)), axis.form) for name, axis in axes.items()}
+
+
+def _read(axis: Axis, name: str, text: str) -> Axis:
+    try:
+        return axis.read(text)
+    except ValueError as error:
+        raise ValueError(f"axis {name}: {error}") from error
+
+
+def held(sweep: Sweep, given: Mapping[str, str]) -> tuple[Point, tuple[int, ...]]:
+    """What all trials of a search have in common: the fixed axes' values, and the seeds that a trial folds.
+
+    Raises:
+        ValueError: an axis other than `seed` has several values.
+    """
+    axes = {n: _read(axis, n, given[n]) if n in given else axis for n, axis in sweep.fixed.items()}
+    found = list(_product(axes, {}, {}))
+    for name in sweep.fixed:
+        there = dict.fromkeys(point[name] for point in found)
+        if name != "seed" and len(there) > 1:
+            raise ValueError(
+                f"axis {name}: a search holds it at one value, and {', '.join(map(str, there))} were asked for. "
+                f"Search them one after the other: {name}={next(iter(there))}."
+            )
+    seeds = tuple(dict.fromkeys(point.pop("seed") for point in found))
+    return found[0], seeds
+
+
+def _product(axes: Mapping[str, Axis | None], pinned: Mapping[str, Any], so_far: Point) -> Iterator[Point]:
+    if len(so_far) == len(axes):
         yield dict(so_far)
         return
-    name = sweep.axes[len(so_far)]
+    name = tuple(axes)[len(so_far)]
     axis = axes[name]
     values = (
         (pinned[name],)
@@ -144,7 +256,7 @@ def _product(
         else dict.fromkeys(concrete for value in axis.values for concrete in axis.expand(value, so_far))
     )
     for value in values:
-        yield from _product(sweep, axes, pinned, {**so_far, name: value})
+        yield from _product(axes, pinned, {**so_far, name: value})
 
 
 def shrunk(sweep: Sweep) -> Sweep:
@@ -158,7 +270,8 @@ def shrunk(sweep: Sweep) -> Sweep:
         return None if spec is None else _shrink(spec)
 
     run.__module__, run.__signature__ = sweep.run.__module__, inspect.signature(sweep.run)  # type: ignore[attr-defined]
-    return replace(sweep, run=run, variant="-smoke")
+    search = replace(sweep.search, trials=2, confirmed=1, races=())
+    return replace(sweep, run=run, search=search, variant="-smoke")
 
 
 def extremes(cells: Sequence[Point]) -> list[Point]:

@@ -23,6 +23,7 @@ from plm.store import Store
 from sweeps.engine.progress import Progress
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.worker import Outcome, Resources, execution_for, trial
+from sweeps.engine.workers import DRIVER, group_trial
 
 DEATHS = 2
 """How often a trial whose process died is tried again; a trial that fails by itself ends as failed at once."""
@@ -87,13 +88,24 @@ def check_resources(resources: Resources) -> None:
     Raises:
         ValueError: with what was asked for and what the largest node has.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(n.get("CPU", 0) >= resources.cpus and n.get("GPU", 0) >= resources.gpus for n in nodes):
-        largest = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
+    if not groups_that_fit(resources):
+        nodes = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in _nodes())
         raise ValueError(
-            f"a trial asks for {resources.cpus} CPUs and {resources.gpus:g} GPUs; the nodes have {largest}. "
-            "Ask for less with --cpus and --gpus."
+            f"a trial asks for {resources}; the nodes have {nodes}. Ask for less with --workers, --cpus and --gpus."
         )
+
+
+def groups_that_fit(resources: Resources) -> int:
+    """Trials that the cluster's nodes can hold at a time, the workers of one on any of them."""
+    workers = 0
+    for node in _nodes():
+        fit = node.get("CPU", 0) // resources.cpus
+        workers += int(min(fit, node.get("GPU", 0) // resources.gpus) if resources.gpus else fit)
+    return workers // resources.workers
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def run(
@@ -107,12 +119,15 @@ def run(
 ) -> None:
     """Run all that can be run, as many at a time as there is room for."""
     feed = Feed(schedule, store, resources, progress, keep_weights)
+    most = max_concurrent
+    if resources.workers > 1:  # the driver of a group asks for nothing, so more would start than there is room for
+        most = min(groups_that_fit(resources), max_concurrent or groups_that_fit(resources))
+    if schedule.source:
+        schedule.source.at_a_time = min(groups_that_fit(resources), most or groups_that_fit(resources))
     with tempfile.TemporaryDirectory(prefix="tune-scratch-") as scratch:
         tune.Tuner(
-            tune.with_resources(trial, {"CPU": resources.cpus, "GPU": resources.gpus}),
-            tune_config=tune.TuneConfig(
-                search_alg=feed, num_samples=-1, max_concurrent_trials=max_concurrent, reuse_actors=True
-            ),
+            _function(resources),
+            tune_config=tune.TuneConfig(search_alg=feed, num_samples=-1, max_concurrent_trials=most, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=scratch,
@@ -121,6 +136,13 @@ def run(
                 failure_config=tune.FailureConfig(max_failures=DEATHS),
             ),
         ).fit()
+
+
+def _function(resources: Resources) -> Any:
+    """What Tune calls for a trial: the run itself, or the driver of a group that trains it."""
+    if resources.workers == 1:
+        return tune.with_resources(trial, {"CPU": resources.cpus, "GPU": resources.gpus})
+    return tune.with_resources(group_trial, DRIVER)
 
 
 class Feed(Searcher):
@@ -139,12 +161,16 @@ class Feed(Searcher):
         if spec is None:
             return Searcher.FINISHED if self.schedule.exhausted else None
         self.run_of[trial_id] = spec.run_id
-        execution = execution_for(self._resources, self.schedule.plan.keep.get(spec.run_id, ()), self._keep_weights)
+        rungs = self.schedule.source.rungs(spec.run_id) if self.schedule.source else None
+        execution = execution_for(self._resources, self.schedule.plan, spec.run_id, self._keep_weights)
         return {
             "spec": spec.to_json(),
             "store": str(self._store.root),
             "gpus": self._resources.gpus,
+            "cpus": self._resources.cpus,
+            "workers": self._resources.workers,
             "execution": asdict(execution),
+            "rungs": rungs and asdict(rungs),
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from plm.spec import RunSpec
     from plm.store import Store
-    from plm.train import Execution, Reporter
+    from plm.train import Execution
+    from sweeps.engine.plan import Plan
+    from sweeps.engine.rungs import Rungs
 
 OUTCOMES = ("done", "failed", "diverged", "stopped", "lost")
 POLL_SECONDS = 0.5
@@ -28,8 +30,17 @@ class Resources:
     """What one trial is given."""
 
     cpus: int = 1
+    """Of each worker; also its threads."""
     gpus: float = 0.0
-    """A fraction shares a GPU, and its memory."""
+    """Of each worker. A fraction shares a GPU, and its memory."""
+    workers: int = 1
+    """Processes that train a run together."""
+    shard: bool = False
+    """Spread weights and optimizer state over the workers."""
+
+    def __str__(self) -> str:
+        each = f"{self.cpus} CPUs and {self.gpus:g} GPUs"
+        return each if self.workers == 1 else f"{self.workers} workers of {each}"
 
 
 @dataclass(frozen=True)
@@ -51,33 +62,40 @@ def execute(
     store: Store,
     execution: Execution,
     *,
-    reporter: Reporter | None = None,
+    rungs: Rungs | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train a run with this process's cache; if another process has it, wait for that one."""
+    """Train a run with this process's cache; if another process has it, wait for that one.
+
+    Args:
+        rungs: Where it is compared with others on its way, and given up if it is not among the best.
+    """
     global _cache
     from plm.build import Cache
     from plm.store import Busy, Lost
     from plm.train import Diverged, Stopped, train
+    from sweeps.engine.rungs import Judge
 
     _cache = _cache or Cache()
     began = time.monotonic()
+    judge = Judge(rungs, store, spec.run_id, spec.total_steps) if rungs else None
+
+    def stopping() -> bool:
+        return should_stop() or (judge is not None and judge.pruned)
 
     def ended(status: str, metrics: dict[str, float] | None = None, error: object = "") -> Outcome:
         return Outcome(spec.run_id, status, metrics or {}, time.monotonic() - began, str(error))
 
     while True:
         try:
-            result = train(
-                spec, store=store, execution=execution, reporter=reporter, should_stop=should_stop, cache=_cache
-            )
+            result = train(spec, store=store, execution=execution, reporter=judge, should_stop=stopping, cache=_cache)
             return ended("done", result.metrics)
         except Busy:
-            if should_stop():
+            if stopping():
                 return ended("stopped")
             time.sleep(POLL_SECONDS)
         except Stopped as error:
-            return ended("stopped", error=error)
+            return ended("pruned" if judge and judge.pruned else "stopped", error=error)
         except Lost as error:
             return ended("lost", error=error)
         except Diverged as error:
@@ -90,32 +108,46 @@ def trial(config: dict[str, Any]) -> None:
     """A Tune function: `config` holds the run's spec as JSON, the store's path and the execution."""
     from ray import tune
 
+    tune.report(reported(run_trial(config)))
+
+
+def run_trial(config: dict[str, Any]) -> Outcome:
+    """What `trial` describes, in this process."""
     from plm.spec import RunSpec
     from plm.store import Store
     from plm.train import Execution
+    from sweeps.engine.rungs import Rungs
 
     quiet()
     try:
-        execution = Execution(**{**config["execution"], "keep": tuple(config["execution"]["keep"])})
+        options: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in config["execution"].items()}
+        execution = Execution(**options)
         if execution.device == "cuda":
             import torch
 
             torch.cuda.set_per_process_memory_fraction(min(1.0, config["gpus"]))
-        outcome = execute(RunSpec.from_json(config["spec"]), Store.at(config["store"]), execution)
+        rungs = Rungs(**config["rungs"]) if config["rungs"] else None
+        return execute(RunSpec.from_json(config["spec"]), Store.at(config["store"]), execution, rungs=rungs)
     except Exception as error:  # a node that lacks the store or the model: trying again would not help
-        outcome = Outcome("", "failed", {}, error=f"{type(error).__name__}: {error}")
-    tune.report({name: value for name, value in asdict(outcome).items() if name != "metrics"} | outcome.metrics)
+        return Outcome("", "failed", {}, error=f"{type(error).__name__}: {error}")
 
 
-def execution_for(resources: Resources, keep: tuple[int, ...], keep_weights: bool = False) -> Execution:
-    """How a trial with these resources is executed."""
+def reported(outcome: Outcome) -> dict[str, Any]:
+    """An outcome in one level, as Tune wants it."""
+    return {name: value for name, value in asdict(outcome).items() if name != "metrics"} | outcome.metrics
+
+
+def execution_for(resources: Resources, plan: Plan, run_id: str, keep_weights: bool = False) -> Execution:
+    """How a run of a plan is executed with these resources."""
     from plm.train import Execution
 
     return replace(
         Execution(),
         device="cuda" if resources.gpus else "cpu",
         threads=resources.cpus,
-        keep=keep,
+        shard=resources.shard,
+        keep=plan.keep.get(run_id, ()),
+        keep_state=plan.keep_state.get(run_id, ()),
         keep_weights=keep_weights,
     )
 

@@ -60,6 +60,25 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+class Silent:
+    """A pusher that shows nothing."""
+
+    message = None
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def no_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not look at MLflow: making its tables takes seconds."""
+    monkeypatch.setattr("sweeps.engine.tracking.Pusher", Silent)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.at(tmp_path / "store")

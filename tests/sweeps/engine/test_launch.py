@@ -27,11 +27,15 @@ FLAGS = {
     "--cpus",
     "--gpus",
     "--max-concurrent",
+    "--num-trials",
+    "--shard",
+    "--state",
     "--keep-weights",
     "--dry-run",
     "--smoke",
     "--local",
     "--table",
+    "--workers",
 }
 
 
@@ -114,7 +118,7 @@ def test_a_failing_run_is_kept_and_the_rest_goes_on(
 def test_the_dry_run_counts_and_estimates(
     question: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.engine.cost.probe", lambda specs, resources, concurrency: [(2.0, 1.0)] * len(specs))
+    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, resources, concurrency: [(2.0, 1.0)] * len(specs))
     assert call(question, store, "--dry-run", "--local") == 0
     said = capsys.readouterr().out
     assert "6 cells, 6 runs: 0 finished, 6 to run" in said

@@ -12,12 +12,15 @@ import pyarrow.parquet as parquet
 import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score
+from tiny import SIZES
 
-from plm import Store, train
+from plm import Bert, RunSpec, Store, pretrain, steps, train
 from plm.predictions import from_parquet, predicted
-from sweeps.engine import figures, results
+from search_spaces.finetuning import learning_rates
+from search_spaces.seeds import seeds
+from sweeps.engine import figures, record, results
 from sweeps.engine.plan import Plan, plan
-from sweeps.engine.sweep import Sweep
+from sweeps.engine.sweep import Curve, Sweep
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def finished(question: Sweep, store: Store) -> Plan:
     planned = plan(question, store)
     for spec in planned.runs.values():
         train(spec, store=store)
-    results.note_cells(planned, store)
+    record.note_cells(planned, store)
     return plan(question, store)
 
 
@@ -34,7 +37,7 @@ def read(store: Store, name: str) -> list[dict[str, object]]:
 
 
 def test_a_row_holds_every_axis_and_metric(finished: Plan, store: Store) -> None:
-    results.save(finished, store)
+    record.save(finished.sweep, store)
     rows = read(store, finished.sweep.name)
     assert len(rows) == 6
     assert {"run_id", "status", *finished.sweep.axes, "val/score", "val/loss", "seconds", "environment"} <= set(rows[0])
@@ -43,7 +46,7 @@ def test_a_row_holds_every_axis_and_metric(finished: Plan, store: Store) -> None
 
 
 def test_scores_can_be_recomputed_from_the_predictions(finished: Plan, store: Store) -> None:
-    for row in results.collect(finished.sweep.name, store):
+    for row in record.collect(finished.sweep.name, store):
         records = from_parquet(store.get(f"runs/{row['run_id']}/predictions.parquet") or b"")
         labels = [r["label"] for r in records]
         assert row["val/score"] == pytest.approx(accuracy_score(labels, predicted(records)), abs=1e-12)
@@ -51,8 +54,8 @@ def test_scores_can_be_recomputed_from_the_predictions(finished: Plan, store: St
 
 def test_results_are_the_union_of_all_calls(finished: Plan, question: Sweep, store: Store) -> None:
     more = plan(question, store, {"seed": "2"})
-    results.note_cells(more, store)
-    results.save(more, store)
+    record.note_cells(more, store)
+    record.save(more.sweep, store)
     rows = read(store, question.name)
     assert len(rows) == 9
     assert sorted(str(row["status"]) for row in rows) == ["done"] * 6 + ["missing"] * 3
@@ -60,7 +63,7 @@ def test_results_are_the_union_of_all_calls(finished: Plan, question: Sweep, sto
 
 def test_a_damaged_results_file_is_made_anew(finished: Plan, store: Store) -> None:
     store.put(f"sweeps/{finished.sweep.name}/results.parquet", b"garbage")
-    results.save(finished, store)
+    record.save(finished.sweep, store)
     assert len(read(store, finished.sweep.name)) == 6
 
 
@@ -68,7 +71,7 @@ def test_a_damaged_record_of_the_calls_is_named(finished: Plan, store: Store) ->
     for garbage in (b"{}", b"garbage"):
         store.put(f"sweeps/{finished.sweep.name}/sweep.json", garbage)
         with pytest.raises(ValueError, match=r"sweep\.json is damaged"):
-            results.save(finished, store)
+            record.save(finished.sweep, store)
 
 
 def test_only_the_baseline_is_the_baseline(question: Sweep, store: Store) -> None:
@@ -81,7 +84,7 @@ def test_only_the_baseline_is_the_baseline(question: Sweep, store: Store) -> Non
 
 def test_an_arm_is_a_cell_over_its_seeds(finished: Plan, store: Store) -> None:
     arms = results.arms(finished, store)
-    rows = results.collect(finished.sweep.name, store)
+    rows = record.collect(finished.sweep.name, store)
     assert [arm.point["mask"] for arm in arms] == ["00", "01", "11"]
     for arm in arms:
         values = [row["val/score"] for row in rows if row["mask"] == arm.point["mask"]]
@@ -157,8 +160,50 @@ def test_figures_are_the_same_bytes_twice(finished: Plan, store: Store) -> None:
 
 
 def test_the_cells_of_all_calls_are_noted_for_the_view(question: Sweep, store: Store) -> None:
-    results.note_cells(plan(question, store, {"seed": "0"}), store)
-    results.note_cells(plan(question, store), store)
+    record.note_cells(plan(question, store, {"seed": "0"}), store)
+    record.note_cells(plan(question, store), store)
     noted = json.loads(store.get(f"sweeps/{question.name}/sweep.json") or b"")
     assert len(noted["cells"]) == 6
     assert noted["axes"] == list(question.axes)
+
+
+def test_a_metric_of_no_task_has_seeds_alone_and_its_own_direction(
+    toy_corpus: str, still_bert: str, store: Store
+) -> None:
+    def run(*, lr: float, seed: int) -> RunSpec:
+        return pretrain(
+            Bert(**SIZES, dropout=0.0),
+            toy_corpus,
+            vocabulary=still_bert,
+            duration=steps(8),
+            lr=lr,
+            batch_size=4,
+            seq_len=16,
+            seed=seed,
+            dtype="float32",
+        )
+
+    sweep = Sweep(
+        run,
+        over={"lr": learning_rates(1e-9, 3e-2), "seed": seeds(2)},
+        baseline=lambda cell: cell | {"lr": 1e-9},
+        arms=("lr",),
+        curve=Curve(axis="lr", position=float, label="learning rate", line="lr"),
+        metric="val/loss",
+    )
+    planned = plan(sweep, store)
+    reported = {run_id: train(spec, store=store).metrics["val/loss"] for run_id, spec in planned.runs.items()}
+    still, learnt = results.arms(plan(sweep, store), store)
+    assert learnt.estimate is not None
+    assert learnt.difference is not None
+    assert learnt.estimate.values == tuple(reported[run_id] for run_id in learnt.runs)
+    assert learnt.estimate.over_examples is None
+    expected = [reported[a] - reported[b] for a, b in zip(learnt.runs, still.runs, strict=True)]
+    assert learnt.difference.values == pytest.approx(expected, abs=1e-12)
+    assert min(map(abs, expected)) > 0
+    assert "smaller is better" in results.markdown([still, learnt])
+    assert figures.save(planned, [still, learnt], store) == [
+        f"sweeps/test_results/figures/all/curve.{kind}" for kind in ("png", "svg")
+    ]
+    figure = figures.draw(sweep.curve, [still, learnt])  # type: ignore[arg-type]
+    assert figure.axes[0].get_ylim()[1] > 3.5  # nats are not cut at one

@@ -1,0 +1,140 @@
+"""What a search has found: its trials, best first, each with the mean and spread of its seeds.
+
+Two numbers stand beside each other and are never mixed: the one a trial was *selected* by (a slice of the training data;
+the best of many is also the luckiest) and the one that is *reported* (the evaluation split, fresh seeds).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from plm.store import RunFolder, Store
+from search_spaces.axis import label
+from sweeps.engine.progress import short
+from sweeps.engine.record import noted_trials
+from sweeps.engine.results import described
+from sweeps.engine.setting import Setting
+from sweeps.engine.stats import seeds_interval
+
+SHOWN = 20
+"""Rows of the table, at most."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial of a search."""
+
+    number: int
+    outcome: str
+    """`done`, `pruned`, `diverged`, `failed` or `running`."""
+    point: dict[str, Any]
+    """What the space chose, as tables show it."""
+    selected: tuple[float, ...]
+    """The metric of each finished seed, on the slice."""
+    reported: tuple[float, ...]
+    """The metric of each finished fresh seed, on the evaluation split; empty: it was not measured again."""
+    runs: tuple[str, ...]
+    seconds: float
+
+    @property
+    def value(self) -> float | None:
+        """What the search compares: the mean over all seeds; None where some are missing."""
+        return mean(self.selected) if self.outcome == "done" and self.selected else None
+
+
+def tried(setting: Setting, store: Store) -> list[Tried]:
+    """The trials of a call's study, in the order they were begun."""
+    return [
+        _read(trial, setting.sweep.metric, store)
+        for trial in noted_trials(setting.sweep.name, store)
+        if trial["study"] == setting.name
+    ]
+
+
+def _read(trial: dict[str, Any], metric: str, store: Store) -> Tried:
+    values: dict[str, list[float]] = {"runs": [], "confirmed": []}
+    seconds = 0.0
+    for role, found in values.items():
+        for folder in (RunFolder(store, run_id) for run_id in trial[role]):
+            if folder.status() == "done":
+                result = folder.result()
+                found.append(float(result["metrics"][metric]))
+                seconds += result["seconds"]
+    return Tried(
+        trial["trial"],
+        trial["outcome"],
+        trial["point"],
+        tuple(values["runs"]),
+        tuple(values["confirmed"]),
+        (*trial["runs"], *trial["confirmed"]),
+        seconds,
+    )
+
+
+def ranked(trials: Sequence[Tried], *, smaller: bool) -> list[Tried]:
+    """Best first; those without a value last."""
+    done = [t for t in trials if t.value is not None]
+    done.sort(key=lambda t: (t.value or 0.0) * (1 if smaller else -1))
+    return done + [t for t in trials if t.value is None]
+
+
+def table(setting: Setting, trials: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: the best trials, or all if they are few."""
+    names = list(dict.fromkeys(name for t in trials for name in t.point))
+    metric = setting.sweep.metric
+    head = ["trial", *names, "n", f"{metric}, selected by", "spread"]
+    head += ["n", f"{metric}, reported", "95% seeds (t)", "each seed", "outcome"]
+    rows = [
+        [str(t.number), *(short(t.point.get(n, "")) for n in names), *_selected(t), *_reported(t), t.outcome]
+        for t in ranked(trials, smaller=setting.smaller)[:SHOWN]
+    ]
+    return head, rows
+
+
+def _selected(trial: Tried) -> list[str]:
+    values = trial.selected
+    return [
+        str(len(values)),
+        f"{mean(values):.4f}" if values else "",
+        f"{stdev(values):.4f}" if len(values) > 1 else "",
+    ]
+
+
+def _reported(trial: Tried) -> list[str]:
+    values = trial.reported
+    if not values:
+        return [""] * 4
+    interval = seeds_interval(values)
+    return [
+        str(len(values)),
+        f"{mean(values):.4f}",
+        f"{interval.low:.4f} to {interval.high:.4f}" if interval else "",
+        " ".join(f"{v:.4f}" for v in values),
+    ]
+
+
+def caption(setting: Setting, trials: Sequence[Tried]) -> list[str]:
+    """What must be known to read the table."""
+    count = Counter(t.outcome for t in trials)
+    fixed = {**{k: label(v) for k, v in setting.point.items()}, "seeds": ", ".join(map(str, setting.seeds))}
+    runs, seconds = len({r for t in trials for r in t.runs}), sum(t.seconds for t in trials)
+    return [
+        f"{described(setting.sweep.metric)}; " + ", ".join(f"{name} {value}" for name, value in fixed.items()),
+        f"{len(trials)} trials: {', '.join(f'{n} {outcome}' for outcome, n in count.items()) or 'none yet'} "
+        f"({runs} runs, {seconds / 60:.0f} min of computing of those that are finished)"
+        + (f"; the best {SHOWN} are shown" if len(trials) > SHOWN else ""),
+        "selected by: mean over the trial's seeds on a slice cut from the training data; the best of many is also the "
+        "luckiest. reported: the evaluation split at fresh seeds, which no choice has seen",
+        f"study {setting.name}",
+    ]
+
+
+def markdown(setting: Setting, trials: Sequence[Tried]) -> str:
+    """The table as Markdown."""
+    head, rows = table(setting, trials)
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join([*lines, "", *(f"- {line}" for line in caption(setting, trials))]) + "\n"

@@ -1,0 +1,122 @@
+"""What a call of a sweep says: before it runs, what it would cost; afterwards, its tables, and where the files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from plm.store import Store
+    from sweeps.engine.plan import Plan
+    from sweeps.engine.setting import Setting
+    from sweeps.engine.worker import Resources
+
+
+def grid_cost(planned: Plan, store: Store, resources: Resources, at_a_time: int, local: bool, console: Console) -> None:
+    """Print what a grid would run and what that costs; refuse what does not fit on the disk."""
+    from sweeps.engine.cost import check_space, detectable, estimate, spreads_of
+    from sweeps.engine.progress import duration
+    from sweeps.engine.results import arms
+
+    parents = [r for r in planned.missing if r in planned.keep]
+    console.print(
+        f"{len(planned.cells)} cells, {len(planned.runs)} runs: {len(planned.runs) - len(planned.missing)} finished, "
+        f"{len(planned.missing)} to run ({len(parents)} of them parents of others)",
+        highlight=False,
+    )
+    cost = estimate(planned, store, resources, at_a_time, local)
+    console.print(
+        f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, "
+        f"about {duration(cost.wall_seconds)} with {at_a_time} at a time, {cost.gpu_hours:.2f} GPU-hours",
+        highlight=False,
+    )
+    console.print(
+        detectable(planned, spreads_of([a.difference.values for a in arms(planned, store) if a.difference])),
+        highlight=False,
+        soft_wrap=True,
+    )
+    check_space(cost, store)
+
+
+def search_cost(
+    asked: Setting, trials: int, store: Store, resources: Resources, at_a_time: int, local: bool, console: Console
+) -> None:
+    """Print what a search would run at most and what that costs; refuse what does not fit on the disk."""
+    from sweeps.engine.cost import bound, check_space
+    from sweeps.engine.found import tried
+    from sweeps.engine.progress import duration
+
+    known = sum(t.outcome in ("done", "pruned", "diverged") for t in tried(asked, store))
+    new, seeds, confirmed = max(0, trials - known), len(asked.seeds), asked.sweep.search.confirmed
+    runs = (new + confirmed) * seeds
+    console.print(
+        f"search {asked.name}: {trials} configurations of {seeds} seeds, {known} known; at most {runs} runs: "
+        f"{new} new configurations, and the {confirmed} best again at fresh seeds",
+        highlight=False,
+        soft_wrap=True,
+    )
+    cost = bound(asked.shown(store), runs, store, resources, at_a_time, local)
+    console.print(
+        f"at most {cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, about {duration(cost.wall_seconds)} with "
+        f"{at_a_time} at a time, {cost.gpu_hours:.2f} GPU-hours; what is given up early costs less",
+        highlight=False,
+        soft_wrap=True,
+    )
+    check_space(cost, store)
+
+
+def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
+    """Print the tables; write them, the results and the figures if asked to."""
+    from sweeps.engine import pivot, record, results
+
+    found, shape = results.arms(planned, store), planned.sweep.pivot
+    for (model, task), panel in results.panels(found):
+        _print(results.headline(model, task), results.table(panel), results.caption(panel), console)
+    models = pivot.panels(planned, shape, store) if shape else []
+    for together in models:
+        assert shape is not None
+        _print(together.title, pivot.table(together, shape), pivot.caption(together, shape), console)
+    if draw:
+        from sweeps.engine import figures, pivot_figures
+
+        record.save(planned.sweep, store)
+        first = pivot.markdown(models, shape) if shape else ""
+        store.put(f"{record.folder(planned.sweep.name)}/table.md", (first + results.markdown(found)).encode())
+        drawn = pivot_figures.save(planned.sweep.name, models, shape, store) if shape else []
+        _files(planned.sweep.name, [*figures.save(planned, found, store), *drawn], store, console)
+
+
+def search(asked: Setting, store: Store, console: Console, draw: bool) -> None:
+    """Print the table of a search; write it, the results and the figure if asked to."""
+    from sweeps.engine import found, record
+
+    trials, name = found.tried(asked, store), asked.sweep.name
+    _print(name, found.table(asked, trials), found.caption(asked, trials), console)
+    if draw:
+        from sweeps.engine import search_figures
+
+        record.save(asked.sweep, store)
+        store.put(f"{record.folder(name)}/table.md", found.markdown(asked, trials).encode())
+        _files(name, search_figures.save(asked, trials, store), store, console)
+
+
+def _print(title: str, table: tuple[list[str], list[list[str]]], caption: list[str], console: Console) -> None:
+    from rich.table import Table
+
+    head, rows = table
+    shown = Table(*head, title=title, caption="\n".join(caption), caption_justify="left")
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)
+
+
+def _files(name: str, keys: Sequence[str], store: Store, console: Console) -> None:
+    """Say where the answers lie."""
+    from sweeps.engine.record import folder
+
+    for key in keys:
+        if key.endswith(".png"):
+            console.print(f"figure: {store.root / key}", highlight=False, soft_wrap=True)
+    console.print(f"results: {store.root / folder(name)}/results.parquet, table.md", highlight=False, soft_wrap=True)
