@@ -120,18 +120,13 @@ def architecture(name: str, **fields: Any) -> Model:
     Raises:
         ValueError: no such size, folder or hub id, no such field, or fields that do not fit together.
     """
-    from plm.models.configured import NotThere, configured
+    from plm.models.configured import configured
 
     known = {size: value for family in registry.names("models") for size, value in _sizes(family).items()}
     if name not in known:
-        try:
-            return configured(name, **fields)
-        except NotThere as error:
-            if "/" in name:  # no size is called so
-                raise
-            raise ValueError(
-                f"{registry.unknown('architecture', name, known)} A local folder or a hub id will do too; here, {error}"
-            ) from error
+        if "/" not in name and not Path(name).exists():  # every hub id has an owner; asking for it would take long
+            raise ValueError(f"{registry.unknown('architecture', name, known)} A local folder or a hub id will do too.")
+        return configured(name, **fields)
     own = [f.name for f in dataclasses.fields(known[name])]  # type: ignore[arg-type]
     for field in fields:
         if field not in own:

@@ -29,10 +29,6 @@ ASIDE = (
 """Fields that say nothing of a fresh model's numbers, or belong to a head: an objective sets those."""
 
 
-class NotThere(ValueError):
-    """No folder and no hub id of that name can be had."""
-
-
 @dataclass(frozen=True)
 class Configured(Model):
     """A transformers configuration. `plm.architecture(folder_or_hub_id)` makes one."""
@@ -100,13 +96,13 @@ def _config_file(name: str) -> Path:
             )
         return folder / "config.json"
     if name.startswith((".", "/", "~")):
-        raise NotThere(f"there is no folder {name!r}. An architecture is a named size, a local folder or a hub id.")
+        raise ValueError(f"there is no folder {name!r}. An architecture is a named size, a local folder or a hub id.")
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(name, "config.json"))
     except Exception as error:  # the hub's client raises a different type for each way of not being there
-        raise NotThere(
+        raise ValueError(
             f"the configuration of {name} could not be had from the hub ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}). Without a network, give a local folder."
         ) from error
