@@ -52,7 +52,7 @@ def draw(panel: Panel, pivot: Pivot) -> Figure:
             (_against if pivot.against else _rows)(ax, panel, pivot, pick)
         if pivot.against:
             axes[0][0].set_ylabel("score on the evaluation split")
-            figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+            figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
         figure.suptitle(panel.title, fontsize=10)
         first = f"{caption(panel, pivot)[0]}; bars: 95% over seeds (t)"
         figure.supxlabel(first, fontsize=7)
@@ -69,26 +69,29 @@ def _subplots(panel: Panel) -> dict[str, Pick]:
 
 
 def _against(ax: Axes, panel: Panel, pivot: Pivot, pick: Pick) -> None:
-    """Score against a fact; a line for each value of the first axis, the others written beside the points."""
+    """Score against a fact: a line for each value of the first axis, a marker for each of the others'."""
     assert pivot.against is not None
-    for i, line in enumerate(dict.fromkeys(row.labels[0] for row in panel.rows)):
-        rows = [row for row in panel.rows if row.labels[0] == line and pick(row).values]
+    lines, kinds = ([*dict.fromkeys(row.labels[part] for row in panel.rows)] for part in (slice(1), slice(1, None)))
+    for i, line in enumerate(lines):
+        rows = [row for row in panel.rows if row.labels[:1] == line and pick(row).values]
         rows.sort(key=lambda row: row.facts[pivot.against])  # type: ignore[index]
-        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        x, y = [row.facts[pivot.against] for row in rows], [pick(row).mean for row in rows]
-        style: dict[str, Any] = {"linestyle": ("-", "--", "-.", ":")[i % 4], "linewidth": 1.2, "markersize": 5}
-        ax.plot(x, y, color=colour, marker=marker, label=f"{pivot.rows[0]} {line}", **style)
+        colour, x, y = (
+            COLOURS[i % len(COLOURS)],
+            [row.facts[pivot.against] for row in rows],
+            [pick(row).mean for row in rows],
+        )
+        style: dict[str, Any] = {"linestyle": ("-", "--", "-.", ":")[i % 4], "linewidth": 1.2}
+        ax.plot(x, y, color=colour, label=f"{pivot.rows[0]} {line[0]}", **style)
         for at, row in zip(x, rows, strict=True):
+            marker = MARKERS[kinds.index(row.labels[1:]) % len(MARKERS)]
+            ax.plot([at], [pick(row).mean], color=colour, marker=marker, markersize=6)
             _spread(ax, at, pick(row), colour, upright=True)
-            name = ", ".join(map(str, row.labels[1:]))
-            ax.annotate(
-                name, (at, pick(row).mean), xytext=(5, (6, -11)[i % 2]), textcoords="offset points", fontsize=6.5,
-                color=colour,
-            )  # fmt: skip
+    for j, kind in enumerate(kinds):
+        name = ", ".join(f"{axis} {value}" for axis, value in zip(pivot.rows[1:], kind, strict=True))
+        ax.plot([], [], color="0.3", marker=MARKERS[j % len(MARKERS)], linestyle="none", label=name)
     ax.set_xlabel(pivot.against)
     ax.set_xlim(left=0)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g}M" if value else "0")
-    ax.margins(x=0.12)
     ax.grid(axis="y", color="0.92")
     ax.set_axisbelow(True)
 
@@ -108,7 +111,9 @@ def _rows(ax: Axes, panel: Panel, pivot: Pivot, pick: Pick) -> None:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.grid(axis="x", color="0.92")
     ax.set_axisbelow(True)
-    ax.set_xlabel("accuracy" if "not fine-tuned" in ax.get_title() else "score")
+    if "not fine-tuned" in ax.get_title():
+        ax.axvline(0.5, color="0.4", linewidth=1, linestyle=":")
+    ax.set_xlabel("accuracy; chance is 0.5" if "not fine-tuned" in ax.get_title() else "score")
 
 
 def _spread(ax: Axes, at: float, spread: Spread, colour: str, upright: bool) -> None:

@@ -79,6 +79,21 @@ def no_view(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.engine.tracking.Pusher", Silent)
 
 
+@pytest.fixture(scope="session")
+def prose(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a small text: documents of a few sentences."""
+    folder = tmp_path_factory.mktemp("text") / "prose"
+    folder.mkdir()
+    for split, count in (("train", 60), ("validation", 40)):
+        documents = [
+            [" ".join(WORDS[(i * j + 7 * k) % len(WORDS)] for k in range(3 + j)) + " ." for j in range(3 + i % 4)]
+            for i in range(count)
+        ]
+        rows = [json.dumps({"text": "\n".join(sentences)}) + "\n" for sentences in documents]
+        (folder / f"{split}.jsonl").write_text("".join(rows))
+    return str(folder)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.at(tmp_path / "store")

@@ -119,7 +119,7 @@ def test_the_figure_shows_every_mean_and_every_seed(store: Store) -> None:
     assert list(line.get_ydata()) == pytest.approx([0.6, 0.85])
     assert list(line.get_xdata()) == [row.facts["parameters"] for row in panel.rows]
     assert sum(len(points.get_offsets()) for points in ax.collections) == 4
-    assert {text.get_text() for text in ax.texts} == {"all", "none"}
+    assert ax.get_legend_handles_labels()[1] == ["embedding_size 32", "sharing all", "sharing none"]
 
 
 def test_two_panels_of_one_model_have_two_figures(store: Store) -> None:

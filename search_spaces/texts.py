@@ -1,0 +1,26 @@
+"""What is read in pretraining: the text, and with which tokenizer and in sequences of what length."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from search_spaces.axis import Axis, names
+
+
+class Reading(NamedTuple):
+    """How a text is read."""
+
+    vocabulary: str | None
+    """As `plm.pretrain` takes it; None: the generated language's own words."""
+    seq_len: int
+
+
+def texts(*values: str) -> Axis:
+    """An axis of texts, by name, local file or folder, or hub id."""
+    return names(*values, form="world, world:stories, a file, a folder, or a hub id")
+
+
+def reading(text: str) -> Reading:
+    """Short sequences of the generated language, whose sentences are short; of other texts longer ones, in word pieces."""
+    generated = text.partition(":")[0] == "world"
+    return Reading(None, 32) if generated else Reading("wordpiece:8192", 128)
