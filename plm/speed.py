@@ -38,14 +38,14 @@ class Speed:
     """Counts tokens, FLOPs and seconds of training steps; evaluation and waiting aside."""
 
     def __init__(self, spec: RunSpec, device: torch.device, workers: int) -> None:
-        self._shape, self._batch_size, self._device = shape(spec.init.architecture()), spec.batch_size, device
+        self._spec, self._shape, self._device = spec, shape(spec.init.architecture()), device
         peak = peak_flops(device)
         self._peak = peak and peak * workers
         self._all, self._lap = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
 
     def count(self, tokens: int, seconds: float) -> float:
         """Note a step; the FLOPs of its forward and backward passes, of which backward is two thirds."""
-        flops = 3 * tokens * self._shape.flops_per_token(tokens / self._batch_size)
+        flops = 3 * tokens * self._spec.objective.flops_per_token(self._shape, tokens / self._spec.batch_size)
         for sums in (self._all, self._lap):
             for i, number in enumerate((tokens, flops, seconds)):
                 sums[i] += number

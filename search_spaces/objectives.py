@@ -13,7 +13,6 @@ from search_spaces.axis import Axis, Point, choices
 from search_spaces.data_sizes import data_sizes
 
 if TYPE_CHECKING:
-    from plm.models import Shape
     from plm.objectives import Objective
     from plm.spec import RunSpec
 
@@ -52,42 +51,6 @@ def objective(name: str, rate: float) -> Objective:
     return made[name]()
 
 
-def flops_per_token(objective: Objective, shape: Shape, seq_len: int) -> float:
-    """Forward FLOPs of an objective per token that is read: bodies and heads, the generator's included.
-
-    Left out, in all objectives alike, is what is no product with a weight (norms, softmax, sampling), and the head for
-    pairs, which predicts once a sequence.
-    """
-    from plm.objectives.combined import Sum
-    from plm.objectives.mlm import MaskedLM
-    from plm.objectives.replaced import ReplacedLM
-    from plm.objectives.rtd import ReplacedTokens
-
-    body = shape.flops_per_token(seq_len)
-    if isinstance(objective, Sum):
-        objective = next(part for part in objective.parts if isinstance(part, MaskedLM))
-    if isinstance(objective, MaskedLM):
-        return body + objective.rate * _predicting(shape)
-    assert isinstance(objective, ReplacedLM | ReplacedTokens)
-    assert shape.generator is not None
-    everywhere = objective.scored == "all"
-    head = _judging(shape) if isinstance(objective, ReplacedTokens) else _predicting(shape)
-    if everywhere and isinstance(objective, ReplacedLM):
-        head += _judging(shape)  # whether to copy
-    generator = shape.generator.flops_per_token(seq_len) + objective.rate * _predicting(shape.generator)
-    return generator + body + (1.0 if everywhere else objective.rate) * head
-
-
-def _predicting(shape: Shape) -> float:
-    """Scoring the vocabulary at a position, after a map from the layers' width to the embeddings'."""
-    return 2 * shape.hidden_size * shape.embedding_size + shape.flops_per_prediction()
-
-
-def _judging(shape: Shape) -> float:
-    """Saying yes or no at a position, after a map of the layers' width to itself."""
-    return 2 * shape.hidden_size * (shape.hidden_size + 1)
-
-
 def at_equal_compute(chosen: Objective, baseline: RunSpec) -> RunSpec:
     """The baseline with another objective, for as many steps, of the same batch, as cost what it costs.
 
@@ -99,7 +62,7 @@ def at_equal_compute(chosen: Objective, baseline: RunSpec) -> RunSpec:
 
     built = shape(baseline.init.architecture())
     chosen.check(built.model_type)
-    ours, theirs = (flops_per_token(one, built, baseline.seq_len) for one in (chosen, baseline.objective))
+    ours, theirs = (one.flops_per_token(built, baseline.seq_len) for one in (chosen, baseline.objective))
     return replace(baseline, objective=chosen, duration=steps(max(1, round(baseline.total_steps * theirs / ours))))
 
 
@@ -107,7 +70,7 @@ def training_flops(spec: RunSpec) -> float:
     """What a pretraining costs: forward, and twice that backward, for full sequences."""
     from plm.models import shape
 
-    each = flops_per_token(spec.objective, shape(spec.init.architecture()), spec.seq_len)
+    each = spec.objective.flops_per_token(shape(spec.init.architecture()), spec.seq_len)
     return 3 * spec.total_steps * spec.batch_size * spec.seq_len * each
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from plm.data.tokenizer import Symbols
+    from plm.models import Shape
 
     Batch = dict[str, torch.Tensor]
 
@@ -111,6 +112,14 @@ class Objective(ABC):
         """Hide of clean text what is to be predicted: adds labels, may change `input_ids` (B, T)."""
         raise NotImplementedError(f"{self.kind} reads a task's examples")
 
+    def flops_per_token(self, model: Shape, seq_len: float) -> float:
+        """Forward FLOPs per token that is read, of bodies and heads.
+
+        Left out, in all objectives alike, is what is no product with a weight (norms, softmax, sampling), and a head
+        that predicts once a sequence.
+        """
+        return model.flops_per_token(seq_len)
+
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, int]:
         """Predictions that are scored in a batch, by component."""
@@ -136,6 +145,16 @@ class Objective(ABC):
             {"id": int(i), "label": float(n), "logits": [float(part.sum())]}
             for i, n, part in zip(batch["ids"], each, scored[first].loss.split(each), strict=True)
         ]
+
+
+def predicting(model: Shape) -> float:
+    """FLOPs of scoring the vocabulary at a position, after a map from the layers' width to the embeddings'."""
+    return 2 * model.hidden_size * model.embedding_size + model.flops_per_prediction()
+
+
+def judging(model: Shape) -> float:
+    """FLOPs of saying yes or no at a position, after a map of the layers' width to itself."""
+    return 2 * model.hidden_size * (model.hidden_size + 1)
 
 
 def total(objective: Objective, scored: dict[str, Scored], counts: dict[str, int]) -> torch.Tensor:

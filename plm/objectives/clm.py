@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from plm.data.tokenizer import Symbols
+    from plm.models import Shape
     from plm.objectives import Batch
 
 RESCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
@@ -61,6 +62,9 @@ class CausalLM(Objective):
         if symbols.bytes is None:
             return {**batch, "labels": labels}
         return {**batch, "labels": labels, "bytes": np.where(labels != IGNORED, symbols.bytes[batch["input_ids"]], 0)}
+
+    def flops_per_token(self, model: Shape, seq_len: float) -> float:
+        return model.flops_per_token(seq_len) + model.flops_per_prediction()
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {"clm": int((batch["labels"] != IGNORED).sum())}

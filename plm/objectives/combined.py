@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from plm.data.tokenizer import Symbols
+    from plm.models import Shape
     from plm.objectives import Batch
 
 JOINT = ("bert", "albert", "albert-sharing")
@@ -96,6 +97,10 @@ class Sum(Objective):
         for part in self.parts:
             batch = part.corrupt(batch, symbols, draw)
         return batch
+
+    def flops_per_token(self, model: Shape, seq_len: float) -> float:
+        heads = sum(part.flops_per_token(model, seq_len) - model.flops_per_token(seq_len) for part in self.parts)
+        return model.flops_per_token(seq_len) + heads
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {name: count for part in self.parts for name, count in part.counts(batch).items()}

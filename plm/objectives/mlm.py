@@ -9,7 +9,7 @@ import numpy as np
 
 from plm.heads import CAUSAL, vocabulary_scores
 from plm.masking import SELECTIONS, hide, select
-from plm.objectives import IGNORED, Arrays, Objective, Scored
+from plm.objectives import IGNORED, Arrays, Objective, Scored, predicting
 from plm.spec import neutral
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from plm.data.tokenizer import Symbols
+    from plm.models import Shape
     from plm.objectives import Batch
 
 
@@ -73,6 +74,9 @@ class MaskedLM(Objective):
         shares = (self.mask_share, self.random_share)
         inputs = hide(ids, chosen, draw, mask_id=symbols.mask, vocab_size=symbols.size, shares=shares)
         return {**batch, "input_ids": inputs, "labels": np.where(chosen, ids, IGNORED)}
+
+    def flops_per_token(self, model: Shape, seq_len: float) -> float:
+        return model.flops_per_token(seq_len) + self.rate * predicting(model)
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {"mlm": int((batch["labels"] != IGNORED).sum())}

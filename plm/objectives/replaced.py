@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from plm.heads import encode, vocabulary_scores
-from plm.objectives import Arrays, Objective, Scored
+from plm.objectives import Arrays, Objective, Scored, judging, predicting
 from plm.objectives.mlm import token_loss
 from plm.objectives.rtd import ReplacedTokens, fill
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
     from plm.data.tokenizer import Symbols
+    from plm.models import Shape
     from plm.objectives import Batch
 
 
@@ -67,6 +68,12 @@ class ReplacedLM(Objective):
 
     def corrupt(self, batch: Arrays, symbols: Symbols, draw: np.random.Generator) -> Arrays:
         return self._filling.corrupt(batch, symbols, draw)
+
+    def flops_per_token(self, model: Shape, seq_len: float) -> float:
+        assert model.generator is not None
+        generator = model.generator.flops_per_token(seq_len) + self.rate * predicting(model.generator)
+        head = predicting(model) + judging(model) if self.scored == "all" else self.rate * predicting(model)
+        return generator + model.flops_per_token(seq_len) + head  # judging: whether to copy
 
     def counts(self, batch: Batch) -> dict[str, int]:
         generator, judged = self._filling.counts(batch).values()

@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from plm.heads import encode, vocabulary_scores
-from plm.objectives import IGNORED, Arrays, Objective, Scored
+from plm.objectives import IGNORED, Arrays, Objective, Scored, judging
 from plm.objectives.mlm import MaskedLM, token_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from plm.data.tokenizer import Symbols
+    from plm.models import Shape
     from plm.objectives import Batch
 
 WHERE = ("all", "chosen")
@@ -80,6 +81,13 @@ class ReplacedTokens(Objective):
     def corrupt(self, batch: Arrays, symbols: Symbols, draw: np.random.Generator) -> Arrays:
         masked = self.masking.corrupt(batch, symbols, draw)
         return {**masked, "chance": draw.random(batch["input_ids"].shape, np.float32)}
+
+    def flops_per_token(self, model: Shape, seq_len: float) -> float:
+        assert model.generator is not None
+        generator = self.masking.flops_per_token(model.generator, seq_len)
+        return (
+            generator + model.flops_per_token(seq_len) + (1.0 if self.scored == "all" else self.rate) * judging(model)
+        )
 
     def counts(self, batch: Batch) -> dict[str, int]:
         chosen = int((batch["labels"] != IGNORED).sum())

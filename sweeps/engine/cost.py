@@ -51,7 +51,9 @@ def flops(spec: RunSpec, store: Store) -> float:
     """Training and evaluation, from the layers' products alone."""
     model = shape(spec.init.architecture())
     if not isinstance(spec.data, Examples):
-        return 3 * spec.total_steps * spec.batch_size * spec.seq_len * model.flops_per_token(spec.seq_len)
+        return (
+            3 * spec.total_steps * spec.batch_size * spec.seq_len * spec.objective.flops_per_token(model, spec.seq_len)
+        )
     length = _mean_length(spec, store)
     trained = spec.duration.in_steps(
         num_examples=spec.data.num_sequences, batch_size=spec.batch_size, seq_len=spec.seq_len
@@ -60,7 +62,7 @@ def flops(spec: RunSpec, store: Store) -> float:
         trained * spec.batch_size,
         trained / max(1, -(-spec.data.num_sequences // spec.batch_size)) * spec.data.num_sequences,
     )
-    return (3 * examples + spec.data.task.counts[1]) * length * model.flops_per_token(length)
+    return (3 * examples + spec.data.task.counts[1]) * length * spec.objective.flops_per_token(model, length)
 
 
 _lengths: dict[Any, float] = {}

@@ -76,7 +76,9 @@ def test_an_architecture_that_is_too_small_is_refused(toy_corpus, tiny_bert, cha
 
 
 def test_an_epoch_of_a_corpus_is_counted_by_tokenising_it(pretrain, toy_corpus, tmp_path):
-    with pytest.raises(ValueError, match=r"epochs:2: how long an epoch is, is known once the text is tokenised\. Say wh"):
+    with pytest.raises(
+        ValueError, match=r"epochs:2: how long an epoch is, is known once the text is tokenised\. Say wh"
+    ):
         pretrain(duration=plm.epochs(2))
     spec = pretrain(duration=plm.epochs(2), store=str(tmp_path))
     tokens = sum(len(line.split()) + 2 for line in (Path(toy_corpus) / "train.txt").read_text().splitlines())

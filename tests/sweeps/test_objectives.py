@@ -44,9 +44,8 @@ def test_flops_are_those_that_a_forward_pass_takes(name: str, data: Store, prose
     chosen = float((batch["labels"] != IGNORED).float().mean())
     with FlopCounterMode(display=False) as counted, torch.no_grad():
         spec.objective.losses(model, batch)
-    expected = space.flops_per_token(
-        replace(spec.objective, rate=chosen), shape(spec.init.architecture()), spec.seq_len
-    )  # type: ignore[call-arg]
+    objective = replace(spec.objective, rate=chosen)  # type: ignore[call-arg]
+    expected = objective.flops_per_token(shape(spec.init.architecture()), spec.seq_len)
     assert counted.get_total_flops() / batch["input_ids"].numel() == pytest.approx(expected, rel=0.01)
 
 
