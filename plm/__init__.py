@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from plm.models.gpt import GPT
     from plm.models.gpt2 import GPT2
     from plm.models.roberta import Roberta
+    from plm.probe import within
     from plm.recipes import finetune, model, pretrain, reinit
     from plm.redraw import reinitialize
     from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds
@@ -53,6 +54,7 @@ _WHERE = {
     "plm.models.gpt": ("GPT",),
     "plm.models.gpt2": ("GPT2",),
     "plm.models.roberta": ("Roberta",),
+    "plm.probe": ("within",),
     "plm.recipes": ("finetune", "model", "pretrain", "reinit"),
     "plm.redraw": ("reinitialize",),
     "plm.spec": ("AdamW", "Checkpoint", "External", "RunSpec", "Seeds"),
@@ -110,6 +112,7 @@ __all__ = [
     "tokens",
     "train",
     "trajectory",
+    "within",
 ]
 
 
