@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import SIZES
@@ -10,27 +12,37 @@ import plm
 from plm.build import Cache, build
 from plm.inits.load import Load
 from plm.inits.reinit import Reinit
+from plm.inits.resume import Resume
 from plm.inits.scratch import Scratch
 from plm.models import Model
 from plm.registry import names
 from plm.spec import RunSpec, digest
 from plm.store import Store
+from plm.train import Execution, train
 
 SAMPLES = {
-    "load": lambda source: Load(source),
-    "reinit": lambda source: Reinit(source, (1,), "bert", 0),
-    "scratch": lambda source: Scratch(plm.Bert(**SIZES, dropout=0.0)),
+    "load": lambda source, trunk: Load(source),
+    "reinit": lambda source, trunk: Reinit(source, (1,), "bert", 0),
+    "resume": lambda source, trunk: Resume(trunk.at(2)),
+    "scratch": lambda source, trunk: Scratch(plm.Bert(**SIZES, dropout=0.0)),
 }
 
 
 @pytest.fixture(params=names("inits"))
-def init(request, still_bert):
+def init(request, still_bert, pretrain):
     assert request.param in SAMPLES, f"add a small plm/inits/{request.param} to SAMPLES"
-    return SAMPLES[request.param](plm.external(still_bert))
+    return SAMPLES[request.param](plm.external(still_bert), pretrain(schedule="constant"))
 
 
 def make(init, finetune, pretrain) -> RunSpec:
+    if isinstance(init, Resume):
+        return init.origin.run.annealed(init.origin.step)
     return pretrain() if isinstance(init.origin, Model) else finetune(init=init)
+
+
+def train_parents(spec, store):
+    for parent in spec.parents():
+        train(parent.run, store=store, execution=Execution(keep_state=(parent.step,)))
 
 
 def test_an_init_knows_its_architecture(init):
@@ -39,7 +51,8 @@ def test_an_init_knows_its_architecture(init):
 
 def test_what_it_says_it_changed_is_what_changed(init, finetune, pretrain, tmp_path):
     spec = make(init, finetune, pretrain)
-    plain = spec if isinstance(init.origin, Model) else finetune(init=Load(init.origin))
+    train_parents(spec, tmp_path)
+    plain = spec if isinstance(init.origin, Model) else replace(spec, init=Load(init.origin))
     before = build(plain, Store.at(tmp_path), Cache())
     after = build(spec, Store.at(tmp_path), Cache())
     there = dict(before.model.named_parameters())
@@ -49,6 +62,7 @@ def test_what_it_says_it_changed_is_what_changed(init, finetune, pretrain, tmp_p
 
 def test_building_twice_gives_one_model(init, finetune, pretrain, tmp_path):
     spec = make(init, finetune, pretrain)
+    train_parents(spec, tmp_path)
     one, two = (build(spec, Store.at(tmp_path), Cache()).model.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], two[name]) for name in one)
 

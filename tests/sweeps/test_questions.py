@@ -14,7 +14,9 @@ from sweeps.engine import launch
 QUESTIONS = sorted(m.name for m in pkgutil.iter_modules(sweeps.__path__) if not m.ispkg)
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize(
+    "name", [name if name == "reinit_grid" else pytest.param(name, marks=pytest.mark.slow) for name in QUESTIONS]
+)
 def test_a_question_smoke_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"sweeps.{name}")
     assert launch.main(module.sweep, ["--smoke", "--local", "--store", str(tmp_path)]) == 0
