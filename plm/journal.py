@@ -50,10 +50,12 @@ class Journal:
         self.again = group().told(folder.done)
         """Whether the run was finished before and only lacks checkpoints."""
         own = isinstance(spec.data, Corpus) or execution.keep_weights
-        there = _kept(folder) if self.again else set()
+        self._there = _kept(folder) if self.again else set()
         self._lacking = folder.lacks(execution.keep, execution.keep_state) if self.again else ()
-        self._keep = {*execution.keep, *execution.keep_state, *([last] if own else []), *there}
-        self.end = min((s for s in {*there, last} if s >= max(self._lacking, default=last)), default=last)
+        asked_before = {step for attempt in folder.attempts() for step in attempt.get("keep", ())}
+        self._keep = {*execution.keep, *execution.keep_state, *([last] if own else []), *asked_before}
+        sound = {*self._there, last} - {*self._lacking}
+        self.end = min((s for s in sound if s >= max(self._lacking, default=last)), default=last)
         """The step to stop at: where the weights can be compared with those of the first time."""
         self.due = set(self._lacking) if self.again else self._keep
         """The steps whose checkpoints are to be written."""
@@ -109,7 +111,7 @@ class Journal:
             self._folder.put("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in self._lines).encode())
         if files:
             self._folder.put_checkpoint(step, files())
-            self._prune(finished=False)
+            self._prune(upto=step)
             self._written.append(step)
 
     def save(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
@@ -118,6 +120,8 @@ class Journal:
         if self._attempt is None:
             return
         self._writer.wait()  # two copies at a time would be one too many
+        if self.again:  # before anything that was there is written over
+            self._check_same(progress["step"], checkpoint.sha256_of(tensors))
         tensors, state, progress = checkpoint.snapshot(tensors), checkpoint.snapshot(state), dict(progress)
 
         def files() -> dict[str, bytes]:
@@ -161,7 +165,7 @@ class Journal:
         if self._attempt:
             self.publish()
             self._attempt.finish(files)
-            self._prune(finished=True)
+            self._prune()
             self.report(self.end)
 
     def compare(self, model: PreTrainedModel) -> None:
@@ -174,32 +178,45 @@ class Journal:
         found = checkpoint.weights_sha256(model)
         if self._attempt is None:
             return
-        held = self._folder.path / "checkpoints" / step_name(self.end) / checkpoint.MODEL
-        if self.end in self._lacking or not held.is_file():
+        self._check_same(self.end, found)
+        self._attempt.end("repeated")
+        self._prune()
+
+    def _check_same(self, step: int, found: str) -> None:
+        """Compare a repetition's weights with those of the first time."""
+        held = self._folder.path / "checkpoints" / step_name(step) / checkpoint.MODEL
+        if step in self._there and held.is_file():
+            before = checkpoint.sha256_of(load_tensors(held.read_bytes()))
+        elif step == self._spec.total_steps:
             before = self._folder.result()["weights_sha256"]
         else:
-            before = checkpoint.sha256_of(load_tensors(held.read_bytes()))
+            return
         if found != before:
-            for step in self._lacking:
-                self._folder.drop_checkpoint(step_name(step))
+            for new in {*self._lacking} - self._there:
+                self._folder.drop_checkpoint(step_name(new))
             raise ValueError(
                 f"{self._spec.run_id} was trained again for its steps {list(self._lacking)}, and came by other weights "
-                f"at step {self.end} than the first time: the environment differs from the one in environment.json. "
+                f"at step {step} than the first time: the environment differs from the one in environment.json. "
                 "Repeat it where it was trained, or remove the folder to run it anew."
             )
-        self._attempt.end("repeated")
-        self._prune(finished=True)
 
-    def _prune(self, *, finished: bool) -> None:
-        """Older checkpoints: gone, or reduced to their weights if they are kept; the last two stay whole until the end.
+    def _prune(self, *, upto: int | None = None) -> None:
+        """Older checkpoints: gone, or reduced to their weights if they are kept.
 
-        Two, because the newest may turn out to be damaged.
+        Args:
+            upto: The step just written; the last two that training can go on from stay whole. Two, because the newest
+                may turn out to be damaged. None: the run has ended.
         """
-        names = self._folder.checkpoints()
-        if finished:  # with what a killed attempt left half-written
-            names = self._folder.store.list(f"{self._folder.key}/checkpoints")
-        for name in names if finished else names[:-2]:
+        if upto is None:  # with what a killed attempt left half-written
+            names, spared = self._folder.store.list(f"{self._folder.key}/checkpoints"), set()
+        else:
+            names = [n for n in self._folder.checkpoints() if int(n.removeprefix("step_")) <= upto]
+            spared = {n for n in names if self._folder.holds(n, checkpoint.OPTIMIZER)}
+            spared = set(sorted(spared)[-2:])
+        for name in names:
             step = int(name.removeprefix("step_"))
+            if name in spared:
+                continue
             if step not in self._keep:
                 self._folder.drop_checkpoint(name)
             elif step not in self._execution.keep_state and not (self.again and step not in self._lacking):

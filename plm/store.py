@@ -242,10 +242,7 @@ class RunFolder:
     def lacks(self, keep: Iterable[int], keep_state: Iterable[int] = ()) -> tuple[int, ...]:
         """Of some steps those that have no complete checkpoint, or no optimizer state where that is asked for."""
         wanted = [(step, "model.safetensors") for step in keep] + [(s, "optimizer.safetensors") for s in keep_state]
-        there = {
-            (n, f) for n in self.checkpoints() for f in self.store.json(f"{self.key}/checkpoints/{n}/manifest.json")
-        }
-        return tuple(sorted({step for step, file in wanted if (step_name(step), file) not in there}))
+        return tuple(sorted({step for step, file in wanted if not self.holds(step_name(step), file)}))
 
     def claim(self, spec: RunSpec, *, again: bool = False) -> Attempt:
         """Become the one process that trains this run; `again`, although it was finished before.
@@ -285,6 +282,13 @@ class RunFolder:
             for n in self.store.list(f"{self.key}/checkpoints")
             if self.get(f"checkpoints/{n}/manifest.json") is not None
         ]
+
+    def holds(self, name: str, file: str) -> bool:
+        """Whether a checkpoint's manifest names a file."""
+        try:
+            return file in json.loads(self.get(f"checkpoints/{name}/manifest.json") or b"{}")
+        except ValueError:
+            return False
 
     def put_checkpoint(self, step: int, files: dict[str, bytes]) -> None:
         """Publish a checkpoint; it exists once its manifest does."""

@@ -112,11 +112,11 @@ def train(
     execution = execution or Execution()
     folder = Store.at(store).run(spec)
     among = group()
-    if among.told(not folder.done or bool(folder.lacks(execution.keep, execution.keep_state))):
+    while among.told(not folder.done or bool(folder.lacks(execution.keep, execution.keep_state))):
         attempt, busy = _claim(spec, folder, among)
         if busy is None:
             _execute(spec, folder, attempt, execution, reporter, should_stop, cache or Cache())
-        elif among.told(not folder.done):
+        elif among.told(not folder.done or bool(folder.lacks(execution.keep, execution.keep_state))):
             raise busy
     result = among.told(folder.result() if among.first else {})
     return Result(spec.run_id, folder.path, result["metrics"], result["seconds"])
@@ -174,7 +174,9 @@ def _loop(
     stream = open_stream(spec, folder.store, cache)
     built = build(spec, folder.store, cache)
     model = built.model
-    if isinstance(stream, ExampleStream):
+    if isinstance(stream, ExampleStream) and not (
+        execution.shard and among.size > 1
+    ):  # a shard has no rows to leave out
         prepare(model, spec, stream)
     model.to(device).train()  # type: ignore[arg-type]  # its decorator hides the signature
     scorer = spread(Scorer(model, spec.objective), among, shard=execution.shard)

@@ -111,7 +111,7 @@ class Study:
             seed=seed_of(self._seed, "propose", len(trials), attempt) % 2**32, n_startup_trials=RANDOM_FIRST
         )
         copy = optuna.create_study(direction=self._direction, sampler=sampler)
-        copy.add_trials(trials)
+        copy.add_trials([t for t in trials if t.datetime_start])  # one that was killed before it began has no date
         trial = copy.ask()
         self._space(trial)
         return trial.params
@@ -148,8 +148,10 @@ class Study:
 
 def outcome_of(trial: FrozenTrial) -> str:
     """`done`, `pruned`, `diverged`, `failed`, or `running`."""
-    known = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-    return str(trial.user_attrs.get(OUTCOME) or known.get(trial.state, "running"))
+    if trial.state == TrialState.PRUNED:
+        return str(trial.user_attrs.get(OUTCOME, "pruned"))
+    # The note of an outcome comes before the trial's state: a kill in between leaves a trial that is tried again.
+    return {TrialState.COMPLETE: "done", TrialState.FAIL: "failed"}.get(trial.state, "running")
 
 
 def settled(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -177,3 +177,37 @@ def test_what_made_the_loss_infinite_is_kept(trunk, tmp_path):
     assert "bert.embeddings.word_embeddings.weight" in load_file(folder.path / "evidence/model.safetensors")
     assert step_name(step) not in folder.checkpoints()
     assert json.loads((folder.path / "spec.json").read_text())["run_id"] == spec.run_id
+
+
+def test_a_state_is_asked_for_at_a_step_whose_weights_are_there(trunk, tmp_path):
+    train(trunk, store=tmp_path, execution=Execution(keep=(4, 8)))
+    before = weights(trunk, tmp_path, 4)
+    train(trunk, store=tmp_path, execution=Execution(keep=(4,), keep_state=(4,)))
+    assert "optimizer.safetensors" in kept(trunk, tmp_path)[4]
+    assert equal(weights(trunk, tmp_path, 4), before)
+    assert sorted(kept(trunk, tmp_path)) == [4, 8, 10]
+
+
+def test_weights_that_are_there_are_not_written_over_by_others(trunk, tmp_path, monkeypatch):
+    train(trunk, store=tmp_path, execution=Execution(keep=(4,)))
+    before = weights(trunk, tmp_path, 4)
+    monkeypatch.setattr(optim, "learning_rate", lambda spec, step, last: spec.lr * 0.9)
+    with pytest.raises(ValueError, match="came by other weights at step 4 than the first time"):
+        train(trunk, store=tmp_path, execution=Execution(keep_state=(4,)))
+    assert equal(weights(trunk, tmp_path, 4), before)
+
+
+def test_an_interrupted_run_that_is_asked_for_other_steps_has_them_all_in_the_end(trunk, tmp_path):
+    with pytest.raises(Stopped):
+        train(trunk, store=tmp_path, execution=Execution(keep=(2,)), should_stop=stop_after(6))
+    train(trunk, store=tmp_path, execution=Execution(keep=(3,)))
+    assert sorted(kept(trunk, tmp_path)) == [2, 3, 10]
+
+
+def test_a_repetition_keeps_the_state_it_was_stopped_at(trunk, tmp_path):
+    train(trunk, store=tmp_path, execution=Execution(keep=(7, 8)))
+    with pytest.raises(Stopped):
+        train(trunk, store=tmp_path, execution=Execution(keep=(5,)), should_stop=stop_after(3))
+    train(trunk, store=tmp_path, execution=Execution(keep=(5,)))
+    assert [a["from"] for a in Store.at(tmp_path).run(trunk).attempts()] == [0, 0, 3]
+    assert sorted(kept(trunk, tmp_path)) == [5, 7, 8, 10]
