@@ -245,6 +245,7 @@ def _execute(
     show: Callable[[], None],
 ) -> int:
     from sweeps.engine.record import note_cells
+    from sweeps.engine.show import repeated
     from sweeps.engine.tracking import Pusher
 
     received, planned = list[int](), schedule.plan
@@ -259,6 +260,7 @@ def _execute(
             + (f", and at most {schedule.source.unasked} of new configurations" if schedule.source else ""),
             highlight=False,
         )
+        repeated(planned, console)
         with Pusher(store, given.tracking_uri, planned.sweep.name) as pusher:
             if not schedule.exhausted:
                 _run(schedule, store, resources, given, console, received)

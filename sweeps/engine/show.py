@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from sweeps.engine.worker import Resources
 
 
+def repeated(planned: Plan, console: Console) -> None:
+    """Name the finished runs that are trained again, and why."""
+    for run_id, kept in planned.repeated.items():
+        console.print(
+            f"{run_id} was finished without a step that others start from: it is trained again to keep "
+            f"{', '.join(map(str, kept))}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
 def grid_cost(planned: Plan, store: Store, resources: Resources, at_a_time: int, local: bool, console: Console) -> None:
     """Print what a grid would run and what that costs; refuse what does not fit on the disk."""
     from sweeps.engine.cost import check_space, detectable, estimate, spreads_of
@@ -26,6 +37,7 @@ def grid_cost(planned: Plan, store: Store, resources: Resources, at_a_time: int,
         f"{len(planned.missing)} to run ({len(parents)} of them parents of others)",
         highlight=False,
     )
+    repeated(planned, console)
     cost = estimate(planned, store, resources, at_a_time, local)
     console.print(
         f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, "

@@ -127,3 +127,22 @@ def test_smoke_shrinks_the_lineage(store: Store) -> None:
     small = plan(reinit_grid, store, {"task": "sentiment"}, smoke=True)
     assert all(spec.total_steps == 2 for spec in small.runs.values())
     assert sum(run_id.startswith("mlm") for run_id in small.runs) == 1
+
+
+def test_a_finished_parent_that_lacks_a_step_is_planned_again(question: Sweep, store: Store) -> None:
+    asked = family(question)
+    parent = plan(asked, store).cells[0].spec.parents()[0].run
+    train(parent, store=store)
+
+    def run(*, lr: float, seed: int) -> RunSpec:
+        spec = asked.run(lr=lr, seed=seed)
+        assert spec is not None
+        return replace(spec, init=replace(spec.init, origin=parent.at(1)))  # type: ignore[call-arg]
+
+    earlier = replace(asked, run=run)
+    planned = plan(earlier, store)
+    assert planned.repeated == {parent.run_id: (1,)}
+    assert planned.missing[0] == parent.run_id
+    train(parent, store=store, execution=Execution(keep=(1,)))
+    assert not plan(earlier, store).repeated
+    assert parent.run_id not in plan(earlier, store).missing
