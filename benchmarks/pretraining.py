@@ -19,6 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 BATCH, LENGTH, LR, VOCABULARY = 32, 128, 5e-4, 8192
 SAVE_EVERY = 6
 
@@ -75,7 +77,8 @@ def trainer(spec: Any, store: Path, best: bool) -> tuple[float, float]:
     rows = blocks(spec.data, "train", spec.seq_len, store / "data")
     names = {"mask_token": "[MASK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizers.of(spec, store / "data"), **names)
-    taken = [rows[[int(i)]][0].tolist() for i in range(min(len(rows), spec.total_steps * BATCH))]
+    chosen = np.random.default_rng(spec.seeds.order).permutation(len(rows))[: spec.total_steps * BATCH]
+    taken = [row.tolist() for row in rows[chosen]]
     marks: list[float] = []
 
     class Clock(TrainerCallback):
