@@ -130,6 +130,7 @@ def pipeline(spec: Any, store: Path, step_seconds: float) -> float:
 def stall(spec: Any, store: Path, threads: int) -> float:
     """How much longer a step takes that writes a checkpoint, in steps: the median over checkpoints."""
     from plm import Execution, train
+    from plm.evaluate import EVALUATIONS
 
     marks: list[float] = []
 
@@ -140,7 +141,8 @@ def stall(spec: Any, store: Path, threads: int) -> float:
     keep = tuple(range(SAVE_EVERY, spec.total_steps, SAVE_EVERY))
     train(spec, store=store, execution=Execution(threads=threads, keep=keep, save_seconds=1e9), should_stop=stamp)
     took = [after - before for before, after in pairwise(marks)]
-    evaluated = {step for step in range(spec.total_steps) if step % (spec.total_steps // 8) == 0}
+    # Between two stamps lie a save, a step, and the evaluation of what the step left.
+    evaluated = {step - 1 for step in range(0, spec.total_steps, spec.total_steps // EVALUATIONS)}
     plain = statistics.median(
         t for step, t in enumerate(took) if step not in {*keep, *evaluated} and step - 1 not in keep
     )
