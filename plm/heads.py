@@ -1,7 +1,6 @@
 """From a batch to what a model's body says of it, and from there to the scores of its heads.
 
-A head is computed at chosen positions only; transformers' own forward computes it everywhere. `CAUSAL` and
-`BIDIRECTIONAL` are the families whose reading direction is known before a model is built.
+A head is computed at chosen positions only; transformers' own forward computes it everywhere.
 """
 
 from __future__ import annotations
@@ -15,19 +14,6 @@ if TYPE_CHECKING:
 
     from plm.objectives import Batch
 
-CAUSAL = ("gpt", "openai-gpt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "llama", "mistral", "opt", "qwen2")
-BIDIRECTIONAL = (
-    "bert",
-    "roberta",
-    "albert",
-    "albert-sharing",
-    "electra",
-    "distilbert",
-    "mpnet",
-    "deberta",
-    "deberta-v2",
-    "modernbert",
-)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 

@@ -52,8 +52,10 @@ class Journal:
         own = isinstance(spec.data, Corpus) or execution.keep_weights
         self._there = _kept(folder) if self.again else set()
         self._lacking = folder.lacks(execution.keep, execution.keep_state) if self.again else ()
-        asked_before = {step for attempt in folder.attempts() for step in attempt.get("keep", ())}
-        self._keep = {*execution.keep, *execution.keep_state, *([last] if own else []), *asked_before}
+        before = folder.attempts()
+        whole = {step for step in self._there if folder.holds(step_name(step), checkpoint.OPTIMIZER)}
+        self._keep_state = {*execution.keep_state, *_asked(before, "keep_state"), *whole}
+        self._keep = {*execution.keep, *self._keep_state, *([last] if own else []), *_asked(before, "keep")}
         sound = {*self._there, last} - {*self._lacking}
         self.end = min((s for s in sound if s >= max(self._lacking, default=last)), default=last)
         """The step to stop at: where the weights can be compared with those of the first time."""
@@ -68,15 +70,20 @@ class Journal:
             self._writer.wait()
 
     def start(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer, among: Group) -> dict[str, Any]:
-        """Go on from the newest whole checkpoint, if there is one; the counters."""
+        """Go on from the newest whole checkpoint, if there is one; the counters.
+
+        `tokens` says where in the data the run is, those of a trunk that it goes on from (`before`) among them; `flops` and
+        `seconds` are the run's own.
+        """
         name = among.told(checkpoint.newest_whole(self._folder, min(self._lacking, default=None)))
-        progress = {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
+        progress = {"step": 0, "tokens": 0, "before": 0, "flops": 0.0, "seconds": 0.0}
         if name:
-            progress = checkpoint.restore(self._folder.path / "checkpoints" / name, model, optimizer)
+            progress |= checkpoint.restore(self._folder.path / "checkpoints" / name, model, optimizer)
         elif isinstance(self._spec.init, Resume):
             held = self._folder.store.checkpoint(self._spec.init.origin)
             checkpoint.restore_optimizer(held, optimizer)
-            progress["tokens"] = json.loads((held / checkpoint.PROGRESS).read_text())["tokens"]
+            progress["before"] = json.loads((held / checkpoint.PROGRESS).read_text())["tokens"]
+            progress["tokens"] = progress["before"]
         step = progress["step"]
         # The evaluation at the step that is gone on from is made again.
         self._lines = [
@@ -88,7 +95,8 @@ class Journal:
         if self._attempt:
             if not self.again:
                 note(self._folder, self._execution, among.size)
-            self._attempt.record |= {"total": self.end, "from": step, "keep": sorted(self._keep)}
+            kept = {"keep": sorted(self._keep), "keep_state": sorted(self._keep_state)}
+            self._attempt.record |= {"total": self.end, "from": step, **kept}
         return progress
 
     def line(self, step: int, tokens: int, metrics: dict[str, float]) -> None:
@@ -213,15 +221,31 @@ class Journal:
             names = [n for n in self._folder.checkpoints() if int(n.removeprefix("step_")) <= upto]
             spared = {n for n in names if self._folder.holds(n, checkpoint.OPTIMIZER)}
             spared = set(sorted(spared)[-2:])
-        for name in names:
-            step = int(name.removeprefix("step_"))
-            if name in spared:
-                continue
-            if step not in self._keep:
-                self._folder.drop_checkpoint(name)
-            elif step not in self._execution.keep_state and not (self.again and step not in self._lacking):
+        _reduce(self._folder, [n for n in names if n not in spared], self._keep, self._keep_state)
+
+
+def tidy(folder: RunFolder) -> None:
+    """Finish what a process that was killed between `DONE` and its last deletions left undone."""
+    last = folder.last_attempt()
+    if last is not None and last["outcome"] in ("done", "repeated") and "keep_state" in last:
+        _reduce(folder, folder.store.list(f"{folder.key}/checkpoints"), set(last["keep"]), set(last["keep_state"]))
+
+
+def _reduce(folder: RunFolder, names: list[str], keep: set[int], whole: set[int]) -> None:
+    """Of some checkpoints drop those that nobody keeps, and of the others what training would go on from."""
+    for name in names:
+        step = int(name.removeprefix("step_"))
+        with contextlib.suppress(FileNotFoundError):  # another process is at it too
+            if step not in keep:
+                folder.drop_checkpoint(name)
+            elif step not in whole:
                 for file in (checkpoint.OPTIMIZER, checkpoint.PROGRESS):
-                    self._folder.drop_checkpoint(name, file)
+                    folder.drop_checkpoint(name, file)
+
+
+def _asked(attempts: list[dict[str, Any]], what: str) -> set[int]:
+    """The steps that earlier executions were asked to keep."""
+    return {step for attempt in attempts for step in attempt.get(what, ())}
 
 
 def _kept(folder: RunFolder) -> set[int]:

@@ -83,15 +83,16 @@ def hide(
     draw: np.random.Generator,
     *,
     mask_id: int,
-    vocab_size: int,
+    strangers: Int[np.ndarray, " S"],
     shares: tuple[float, float] = (0.8, 0.1),
 ) -> Int[np.ndarray, "B T"]:
     """Show the mask, a random token or the token itself at the chosen positions of (B, T) tokens.
 
     Args:
+        strangers: The tokens that random ones are drawn from.
         shares: Of the mask and of a random token; the rest shows the token itself.
     """
     how = draw.random(ids.shape)
     shown = np.where(chosen & (how < shares[0]), mask_id, ids)
-    random_token = draw.integers(0, vocab_size, ids.shape)
+    random_token = strangers[draw.integers(0, len(strangers), ids.shape)]
     return np.where(chosen & (how >= shares[0]) & (how < shares[0] + shares[1]), random_token, shown)

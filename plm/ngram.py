@@ -25,14 +25,16 @@ class Level(NamedTuple):
 
     keys: NDArray[np.int64]
     counts: NDArray[np.float64]
-    """Of the longest n-grams how often they occur, of shorter ones how many tokens they occur after."""
+    """Of the longest n-grams how often they occur, of shorter ones how many tokens they occur after; in a mixture each
+    occurrence counts as much as its text does."""
+    rest: NDArray[np.float64]
+    """The counts less the discount."""
     contexts: NDArray[np.int64]
     """All but the last token of each n-gram, ascending."""
     first: NDArray[np.int64]
     """Where the n-grams of each context begin, and where the last end."""
     total: NDArray[np.float64]
     """Sum of the counts after each context."""
-    discount: float
     kept: NDArray[np.float64]
     """The share that each context leaves to shorter ones."""
 
@@ -63,14 +65,28 @@ class NGrams:
 
     def __init__(self, text: Iterable[Int[np.ndarray, " _"]], vocab_size: int, n: int) -> None:
         """Count the n-grams of a text that comes in pieces, each going on where the one before ended."""
+        self._build(vocab_size, n, [text], [1.0])
+
+    @classmethod
+    def mixed(
+        cls, texts: Sequence[Iterable[Int[np.ndarray, " _"]]], shares: Sequence[float], vocab_size: int, n: int
+    ) -> NGrams:
+        """Count the n-grams of several texts, as of one of which each makes up its share, however long it is."""
+        model = cls.__new__(cls)
+        model._build(vocab_size, n, texts, shares)
+        return model
+
+    def _build(self, vocab_size: int, n: int, texts: Sequence[Iterable[Any]], shares: Sequence[float]) -> None:
         if not 1 <= n <= LONGEST:
             raise ValueError(f"n-grams of {n} tokens: 1 to {LONGEST} are possible.")
         self.vocab_size, self.n = vocab_size, n
-        keys, counts = count(text, vocab_size, n)
-        levels = [level(keys, counts, vocab_size)]
+        keys, counts, weights = weighed([count(text, vocab_size, n) for text in texts], shares)
+        levels = [level(keys, counts, weights, vocab_size)]
         for length in range(n - 1, 0, -1):
-            keys, counts = np.unique(keys % vocab_size**length, return_counts=True)
-            levels.insert(0, level(keys, counts, vocab_size))
+            each = weights / counts  # what an occurrence counts, so that a kind of n-gram counts as much
+            keys, where, counts = np.unique(keys % vocab_size**length, return_inverse=True, return_counts=True)
+            weights = np.bincount(where, each).astype(float)
+            levels.insert(0, level(keys, counts, weights, vocab_size))
         self.levels = levels
         pairs, triples = levels[min(1, n - 1)], levels[-1]
         self._ending = Index.of(pairs.keys % vocab_size)  # pairs by their last token
@@ -85,7 +101,7 @@ class NGrams:
             key = self._key(grams[:, -length:].T)
             context, known = _find(at.contexts, key // self.vocab_size)
             entry, seen = _find(at.keys, key)
-            there = np.where(seen, at.counts[entry] - at.discount, 0) / at.total[context]
+            there = np.where(seen, at.rest[entry], 0) / at.total[context]
             found = np.where(known, there + at.kept[context] * found, found)
         return found
 
@@ -100,7 +116,7 @@ class NGrams:
                 break  # longer contexts are unknown too
             rows = slice(at.first[index], at.first[index + 1])
             found *= at.kept[index]
-            found[at.keys[rows] % self.vocab_size] += (at.counts[rows] - at.discount) / at.total[index]
+            found[at.keys[rows] % self.vocab_size] += at.rest[rows] / at.total[index]
         return found
 
     def posterior(self, left: Context, right: Context) -> Float[np.ndarray, " V"]:
@@ -126,7 +142,7 @@ class NGrams:
         place = 1 if between else 0  # of the candidate, from the end of a context
         found[at.contexts[chosen] // size**place % size] *= at.kept[chosen]
         context = np.searchsorted(at.contexts, at.keys[entries] // size)
-        found[at.keys[entries] // size ** (place + 1) % size] += (at.counts[entries] - at.discount) / at.total[context]
+        found[at.keys[entries] // size ** (place + 1) % size] += at.rest[entries] / at.total[context]
         return found
 
     def _alike(self, gram: list[int]) -> Float[np.ndarray, " V"]:
@@ -140,19 +156,42 @@ class NGrams:
         return key
 
 
-def level(keys: NDArray[np.int64], counts: NDArray[np.int64], vocab_size: int) -> Level:
-    """The n-grams of one length with their discount (smoothed by half a count, for texts without rare n-grams)."""
+def level(keys: NDArray[np.int64], counts: NDArray[np.int64], weights: NDArray[np.float64], vocab_size: int) -> Level:
+    """The n-grams of one length, discounted (smoothed by half a count, for texts without rare n-grams).
+
+    Args:
+        counts: What the discount is estimated from.
+        weights: The same, each occurrence by its weight; the discount of an n-gram is weighed like its count.
+    """
     contexts, first = np.unique(keys // vocab_size, return_index=True)
-    first = np.append(first, len(keys))
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
     discount = (once + 0.5) / (once + 2 * twice + 1)
-    total = np.add.reduceat(counts, first[:-1]).astype(float)
-    return Level(keys, counts.astype(float), contexts, first, total, discount, discount * np.diff(first) / total)
+    total = np.add.reduceat(weights, first)
+    taken = discount * weights / counts
+    kept = np.add.reduceat(taken, first) / total
+    return Level(keys, weights, weights - taken, contexts, np.append(first, len(keys)), total, kept)
 
 
-def count(
-    text: Iterable[Int[np.ndarray, " _"]], vocab_size: int, n: int
-) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
+Table = tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]
+"""n-grams, ascending, and how often they occur."""
+
+
+def weighed(
+    tables: Sequence[Table], shares: Sequence[float]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """The n-grams of several texts, how often they occur, and how often if each text were its share of them all."""
+    if len(tables) == 1:
+        return *tables[0], tables[0][1].astype(float)
+    sizes = [int(counts.sum()) for _, counts in tables]
+    factors = [share / sum(shares) * sum(sizes) / size for share, size in zip(shares, sizes, strict=True)]
+    keys, where = np.unique(np.concatenate([keys for keys, _ in tables]), return_inverse=True)
+    each = np.concatenate([counts for _, counts in tables])
+    weights = np.concatenate([counts * factor for (_, counts), factor in zip(tables, factors, strict=True)])
+    summed, weighted = (np.bincount(where, values, len(keys)).astype(float) for values in (each, weights))
+    return keys, summed.astype(np.int64), weighted
+
+
+def count(text: Iterable[Int[np.ndarray, " _"]], vocab_size: int, n: int) -> Table:
     """The n-grams that occur in a text, ascending, and how often; in memory is what differs and a piece of text.
 
     Raises:

@@ -15,11 +15,10 @@ from itertools import islice
 import torch
 from torch import nn
 
-from plm import optim
+from plm import optim, teachers
 from plm.build import Cache, build
 from plm.data.collate import ExampleStream, Stream
 from plm.duration import steps
-from plm.evaluate import EVALUATIONS
 from plm.inits.load import Load
 from plm.inits.scratch import Scratch
 from plm.models import Model
@@ -27,7 +26,7 @@ from plm.parallel import Scorer
 from plm.spec import RunSpec
 from plm.step import train_step
 from plm.store import Store
-from plm.train import Execution, open_stream, prepare
+from plm.train import Execution, evaluate_every, open_stream, prepare
 
 PROBE_SECONDS = 3.0
 
@@ -44,20 +43,33 @@ class Timing:
 def probe(spec: RunSpec, execution: Execution, *, store: Store, cache: Cache | None = None) -> Timing:
     """Time a run's steps and its evaluation; weights come from where its lineage begins, so no parent need exist."""
     origin = spec.init.architecture()
-    there = dataclasses.replace(spec, init=Scratch(origin) if isinstance(origin, Model) else Load(origin))
+    there = dataclasses.replace(
+        spec,
+        init=Scratch(origin) if isinstance(origin, Model) else Load(origin),
+        optim=dataclasses.replace(spec.optim, redrawn_lr=1.0),  # nothing is drawn afresh in there
+    )
     cache, device = cache or Cache(), torch.device(execution.device)
     stream, model = open_stream(spec, store, cache), build(there, store, cache).model
+    spec.objective.check_built(model, spec.seq_len)
     if isinstance(stream, ExampleStream):
         prepare(model, spec, stream)
-    scorer = Scorer(model, spec.objective).to(device).train()
-    optimizer = optim.build(model, spec.optim)
+    teacher = teachers.of(spec, store, cache, device, untrained=True)
+    scorer = Scorer(model, spec.objective, teacher).to(device).train()
+    optimizer = optim.build(model, there.optim)
     for step in range(2):  # the first steps allocate
         train_step(scorer, optimizer, spec, stream.batch(step), step, spec.optim.lr, execution)
-    began, step = time.monotonic(), 2
+    began, step = _clock(device), 2
     while time.monotonic() - began < PROBE_SECONDS and step < max(3, spec.total_steps):
         train_step(scorer, optimizer, spec, stream.batch(step), step, spec.optim.lr, execution)
         step += 1
-    return Timing((time.monotonic() - began) / (step - 2), _evaluation(scorer, spec, stream, device))
+    return Timing((_clock(device) - began) / (step - 2), _evaluation(scorer, spec, stream, device))
+
+
+def _clock(device: torch.device) -> float:
+    """Seconds, once the device has done what it was given: it works beside this process."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
 
 
 def _evaluation(scorer: nn.Module, spec: RunSpec, stream: Stream, device: torch.device) -> float:
@@ -65,11 +77,11 @@ def _evaluation(scorer: nn.Module, spec: RunSpec, stream: Stream, device: torch.
     batches = list(stream.evaluation())
     sample = list(islice(batches, 0, None, max(1, len(batches) // 4)))
     scorer.eval()
-    began = time.monotonic()
+    began = _clock(device)
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
         for batch in sample:
             scorer({name: tensor.to(device) for name, tensor in batch.items()})
-    return (time.monotonic() - began) * len(batches) / len(sample)
+    return (_clock(device) - began) * len(batches) / len(sample)
 
 
 def within(
@@ -91,10 +103,17 @@ def within(
             timing = probe(spec, execution, store=Store.at(store or scratch))
     finally:
         torch.set_num_threads(threads)
-    fitting = int((60 * minutes - EVALUATIONS * timing.evaluation) / timing.step)
-    if fitting < 1:
+    fitting, budget = int(60 * minutes / timing.step), 60 * minutes
+    while fitting and fitting * timing.step + evaluations(spec, fitting) * timing.evaluation > budget:
+        fitting -= 1
+    if not fitting:
         raise ValueError(
-            f"{minutes:g} minutes: a step takes {timing.step:.2f} s here and the {EVALUATIONS} evaluations "
-            f"{EVALUATIONS * timing.evaluation:.0f} s, so nothing fits. Allow more time, or take a smaller model."
+            f"{minutes:g} minutes: a step takes {timing.step:.2f} s here and an evaluation {timing.evaluation:.0f} s, so "
+            "nothing fits. Allow more time, or take a smaller model."
         )
     return dataclasses.replace(spec, duration=steps(fitting))
+
+
+def evaluations(spec: RunSpec, last: int) -> int:
+    """How often a run of so many steps is evaluated."""
+    return -(-last // evaluate_every(spec, last))

@@ -37,7 +37,7 @@ def ngram_nats(spec: RunSpec, store: str | Path | Store, n: int, *, sides: str =
     """Nats per predicted token of an n-gram model (n = 1 to 3) on the evaluation split of a pretraining run.
 
     Compare it with the run's nats of the same tokens: `val/loss`, or the logarithm of `val/perplexity`. In a mixture
-    each text counts by its length, not by its weight.
+    each text counts by its weight, however long it is, as it does in training and in evaluation.
 
     Args:
         sides: What n-grams see of the text around a masked token: `both`, or what stands to the `left`.
@@ -54,7 +54,8 @@ def ngram_nats(spec: RunSpec, store: str | Path | Store, n: int, *, sides: str =
         raise ValueError(f"{spec.run_id} is no pretraining on a corpus, which n-grams could be counted in.")
     folder = Store.at(store).root / "data"
     symbols = tokenizers.symbols(spec.data.tokenizer(folder))
-    stream, model = CorpusStream(spec, folder), NGrams(_text(spec.data, folder), symbols.size, n)
+    texts = [_text(part, folder) for part in spec.data.parts]
+    stream, model = CorpusStream(spec, folder), NGrams.mixed(texts, spec.data.weights, symbols.size, n)
     nats: list[NDArray[np.float64]] = []
     for batch in stream.evaluation():
         ids, labels, there = (batch[name].numpy() for name in ("input_ids", "labels", "attention_mask"))
@@ -78,11 +79,10 @@ def _masking(objective: Objective) -> MaskedLM | None:
     raise ValueError(f"{objective.kind} predicts no tokens that n-grams could predict: there are mlm, clm and rtd.")
 
 
-def _text(corpus: Corpus, folder: Path) -> Iterator[Int[np.ndarray, " _"]]:
-    for part in corpus.parts:
-        tokens = tokenised(part, "train", folder).tokens
-        for start in range(0, len(tokens), PIECE):
-            yield tokens.read("token", start, min(start + PIECE, len(tokens)))
+def _text(part: Corpus, folder: Path) -> Iterator[Int[np.ndarray, " _"]]:
+    tokens = tokenised(part, "train", folder).tokens
+    for start in range(0, len(tokens), PIECE):
+        yield tokens.read("token", start, min(start + PIECE, len(tokens)))
 
 
 def causal_nats(model: NGrams, ids: Int[np.ndarray, "B T"], labels: Int[np.ndarray, "B T"]) -> Float[np.ndarray, " K"]:
@@ -103,7 +103,8 @@ def masked_nats(
 ) -> Float[np.ndarray, " K"]:
     """Of each hidden token, in order of sequence and position, between the tokens around it in its sequence."""
     own = 1 - masking.mask_share - masking.random_share
-    stranger = masking.random_share / symbols.size
+    strangers = np.zeros(symbols.size)  # the chance that a hidden token shows each token at random
+    strangers[masking.drawn_from(symbols)] = masking.random_share / len(masking.drawn_from(symbols))
     found = []
     for row, at in np.argwhere(labels != IGNORED).tolist():
         left = _upto_mask(ids[row, max(0, at - model.n + 1) : at][::-1], symbols)[::-1]
@@ -111,7 +112,7 @@ def masked_nats(
         likely = model.posterior(left, right) * ~symbols.special
         shown = ids[row, at]
         if shown != symbols.mask:  # a token that shows itself, or a stranger
-            likely = likely * np.where(np.arange(symbols.size) == shown, own + stranger, stranger)
+            likely = likely * (np.where(np.arange(symbols.size) == shown, own, 0) + strangers[shown])
         found.append(-math.log(likely[labels[row, at]] / likely.sum()))
     return np.array(found)
 

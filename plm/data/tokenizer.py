@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from plm.data.examples import Examples
 from plm.external import verify
-from plm.models import Model
+from plm.models import OFFSET, Model, Shape
 from plm.spec import Checkpoint, External, RunSpec
 
 if TYPE_CHECKING:
@@ -129,12 +129,40 @@ def _bytes(tokenizer: Tokenizer, special: NDArray[np.bool_]) -> NDArray[np.int64
 
 
 def agree(config: Any, tokenizer: Tokenizer) -> None:
-    """Give a configuration the special tokens of its tokenizer, in place; what it does not name stays unnamed."""
-    config.pad_token_id, ids = padding(tokenizer), _ids(tokenizer)
+    """Give a configuration the special tokens of its tokenizer, in place; what it does not name stays unnamed.
+
+    The padding token is named only if it is one: many decoders never train the embedding of what is named so, and the
+    end of text, with which texts are padded where there is nothing else, is a token to be learned.
+
+    Raises:
+        ValueError: the family counts positions from the padding token, and there is none.
+    """
+    ids = _ids(tokenizer)
+    config.pad_token_id = ids.get("pad_token")
+    if config.pad_token_id is None and config.model_type in OFFSET:
+        raise ValueError(
+            f"{config.model_type} counts positions from the padding token, and the tokenizer has none: it needs one of "
+            f"{', '.join(ROLES['pad_token'])}."
+        )
     for name, role in (("bos_token", "cls_token"), ("eos_token", "sep_token")):
         token = ids.get(name, ids.get(role))
         if token is not None and getattr(config, f"{name}_id", None) is not None:
             setattr(config, f"{name}_id", token)
+
+
+def check_positions(model: Shape, tokenizer: Tokenizer, seq_len: int) -> None:
+    """Refuse sequences that do not fit into a position table whose rows are counted from the tokenizer's padding token.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    rows, first = model.max_position_embeddings, padding(tokenizer) + 1
+    if first + seq_len > rows:
+        raise ValueError(
+            f"seq_len {seq_len}: {model.model_type} counts positions from the padding token, which is {first - 1} here, "
+            f"so that its {rows} rows read {max(0, rows - first)} tokens. Shorten it, or set max_position_embeddings to "
+            f"{first + seq_len}."
+        )
 
 
 def of(spec: RunSpec, folder: Path) -> Tokenizer:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
+    from plm.data.corpus import Corpus
     from plm.data.tokenizer import Symbols
     from plm.models import Shape
 
@@ -62,6 +63,8 @@ class Objective(ABC):
 
     kind: ClassVar[str]
     version: ClassVar[int]
+    taught: ClassVar[bool] = False
+    """Whether its losses read what a teacher says of the batch."""
 
     @property
     @abstractmethod
@@ -88,6 +91,28 @@ class Objective(ABC):
 
         Raises:
             ValueError: the family has no such head, or would see what it is to predict.
+        """
+
+    def check_text(self, model: Shape, data: Corpus, seq_len: int) -> None:  # noqa: B027  # most read any text
+        """Refuse, before anything is built, text that a model cannot be trained on so.
+
+        Raises:
+            ValueError: what the objective reads beside the model does not agree with it.
+        """
+
+    def for_family(self, model_type: str) -> Objective:
+        """The objective as a family needs it; for most it is the same."""
+        return self
+
+    def at(self, step: int, *, batch_size: int, seq_len: int) -> Objective:
+        """What the update after `step` others minimises, where a schedule changes it; what is evaluated is always `self`."""
+        return self
+
+    def check_built(self, model: PreTrainedModel, seq_len: int) -> None:  # noqa: B027  # most objectives take any
+        """Refuse, before it is trained, a model that does not read text as the objective needs; tried on a few tokens.
+
+        Raises:
+            ValueError: it sees what it is to predict, or cannot see what it is to predict from.
         """
 
     @abstractmethod
@@ -120,6 +145,10 @@ class Objective(ABC):
         """
         return model.flops_per_token(seq_len)
 
+    def teaching_flops_per_token(self, seq_len: float) -> float:
+        """Forward FLOPs per token of a teacher, which has no backward pass."""
+        return 0.0
+
     @abstractmethod
     def counts(self, batch: Batch) -> dict[str, int]:
         """Predictions that are scored in a batch, by component."""
@@ -133,6 +162,10 @@ class Objective(ABC):
     def read(self, model: PreTrainedModel, encoded: Any, batch: Batch) -> dict[str, Scored]:
         """`losses`, from what the body already said of the batch: what parts of a `Sum` share."""
         raise NotImplementedError(f"{self.kind} computes its losses itself")
+
+    def scores(self, model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits over the vocabulary (K, V) at the positions that are scored, and their labels (K,): what can be taught."""
+        raise NotImplementedError(f"{self.kind} does not predict tokens alone")
 
     def predictions(self, batch: Batch, scored: dict[str, Scored]) -> list[dict[str, Any]]:
         """A record for each sequence of an evaluated batch: nats and number of predictions of the first component."""

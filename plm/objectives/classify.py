@@ -37,8 +37,6 @@ class Classify(Objective):
 
     def configure(self, config: PreTrainedConfig) -> None:
         config.num_labels = self.num_labels
-        if config.pad_token_id is None:  # transformers' decoders find the last token by it
-            config.pad_token_id = 0
 
     def counts(self, batch: Batch) -> dict[str, int]:
         return {"classify": len(batch["labels"])}

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from plm.heads import BIDIRECTIONAL, encode, vocabulary_scores
+from plm.direction import is_causal, is_masked, sees_later
+from plm.heads import encode, vocabulary_scores
 from plm.objectives import IGNORED, Arrays, Objective, Scored
 from plm.objectives.mlm import token_loss
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from plm.data.tokenizer import Symbols
@@ -43,9 +45,20 @@ class CausalLM(Objective):
         return AutoModelForCausalLM
 
     def check(self, model_type: str) -> None:
-        if model_type in BIDIRECTIONAL:
+        if is_masked(model_type):
             raise ValueError(
                 f"{model_type} reads in both directions and would see what it is to predict: pretrain it with MaskedLM()."
+            )
+        if not is_causal(model_type):
+            raise ValueError(
+                f"transformers has no causal language model of the family {model_type}: take a decoder such as gpt2."
+            )
+
+    def check_built(self, model: PreTrainedModel, seq_len: int) -> None:
+        if seq_len > 1 and sees_later(model, seq_len):
+            raise ValueError(
+                f"{type(model).__name__}: what it says of a token changes with the tokens after it, so that it would see "
+                "what it is to predict. Pretrain it with MaskedLM(), or take a decoder such as gpt2."
             )
 
     def configure(self, config: PreTrainedConfig) -> None:
@@ -70,7 +83,10 @@ class CausalLM(Objective):
         return {"clm": int((batch["labels"] != IGNORED).sum())}
 
     def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
+        return {"clm": token_loss(*self.scores(model, batch))}
+
+    def scores(self, model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
         labels = batch["labels"][:, 1:]
         scored = labels != IGNORED
         hidden = encode(model, batch, use_cache=False)[0][:, :-1]  # a token is predicted from the one before it
-        return {"clm": token_loss(vocabulary_scores(model, hidden[scored]), labels[scored])}
+        return vocabulary_scores(model, hidden[scored]), labels[scored]

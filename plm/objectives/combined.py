@@ -84,6 +84,10 @@ class Sum(Objective):
                 f"{', '.join(JOINT)}. Pretrain it with one objective alone."
             )
 
+    def check_built(self, model: PreTrainedModel, seq_len: int) -> None:
+        for part in self.parts:
+            part.check_built(model, seq_len)
+
     def configure(self, config: PreTrainedConfig) -> None:
         for part in self.parts:
             part.configure(config)

@@ -14,7 +14,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 import plm
 from plm import journal, optim
 from plm.inits.resume import Resume
-from plm.store import Store, step_name
+from plm.store import RunFolder, Store, step_name
 from plm.train import Diverged, Execution, Stopped, train
 
 
@@ -141,6 +141,36 @@ def test_cooling_down_goes_on_where_the_trunk_stood(trunk, tmp_path):
     assert tokens[0] == tokens[1]
 
 
+def result(spec, store):
+    return Store.at(store).run(spec).result()
+
+
+def test_a_cool_down_s_cost_is_its_own(trunk, tmp_path):
+    """Where it is in the data counts the trunk's tokens; what it cost does not, be it tokens, FLOPs or seconds."""
+    train(trunk, store=tmp_path, execution=Execution(keep_state=(4, 10)))
+    first, again = trunk.annealed(4, over=3), trunk.annealed(10, over=2)
+    with pytest.raises(Stopped):
+        train(first, store=tmp_path, should_stop=stop_after(2))
+    for spec in (first, again):
+        train(spec, store=tmp_path)
+    whole, early, late = (result(spec, tmp_path) for spec in (trunk, first, again))
+    assert (whole["tokens"], whole["tokens_seen"]) == (10 * 64, 10 * 64)
+    assert (early["tokens"], early["tokens_seen"]) == (3 * 64, 7 * 64)
+    assert (late["tokens"], late["tokens_seen"]) == (2 * 64, 12 * 64)
+    for one in (early, late):
+        assert one["flops"] / one["tokens"] == pytest.approx(whole["flops"] / whole["tokens"])
+    assert Store.at(tmp_path).run(first).metrics()[-1]["train/tokens"] == 7 * 64
+
+
+def test_a_chain_of_continuations_counts_all_tokens_before_it(trunk, tmp_path):
+    train(trunk, store=tmp_path, execution=Execution(keep_state=(4,)))
+    second = replace(trunk, init=Resume(trunk.at(4)), duration=plm.steps(3))
+    train(second, store=tmp_path, execution=Execution(keep_state=(2,)))
+    third = replace(trunk, init=Resume(second.at(2)), duration=plm.steps(1))
+    train(third, store=tmp_path)
+    assert (result(third, tmp_path)["tokens"], result(third, tmp_path)["tokens_seen"]) == (64, 7 * 64)
+
+
 def test_a_cool_down_ends_at_rate_zero(trunk, tmp_path):
     annealed = trunk.annealed(4, over=3)
     train(trunk, store=tmp_path, execution=Execution(keep_state=(4,)))
@@ -211,3 +241,64 @@ def test_a_repetition_keeps_the_state_it_was_stopped_at(trunk, tmp_path):
     train(trunk, store=tmp_path, execution=Execution(keep=(5,)))
     assert [a["from"] for a in Store.at(tmp_path).run(trunk).attempts()] == [0, 0, 3]
     assert sorted(kept(trunk, tmp_path)) == [5, 7, 8, 10]
+
+
+# A process that is killed while it tidies up
+
+
+class Killed(BaseException):
+    """As if the process were gone: nothing that follows is run."""
+
+
+@pytest.mark.parametrize("moment", ["before DONE", "after DONE"])
+@pytest.mark.parametrize("keep", [{"keep": (2,)}, {"keep": (2, 4), "keep_state": (4,)}])
+def test_what_a_killed_process_left_is_removed_when_the_run_is_next_opened(trunk, tmp_path, monkeypatch, moment, keep):
+    execution = Execution(save_seconds=0, **keep)
+    train(trunk, store=tmp_path / "whole", execution=execution)
+    store = Store.at(tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        if moment == "after DONE":
+            prune = journal.Journal._prune
+            patch.setattr(journal.Journal, "_prune", lambda self, *, upto=None: killed(prune, self, upto))
+        else:
+            put = RunFolder.put
+            patch.setattr(RunFolder, "put", lambda self, name, data: killed(put, self, name, data))
+        with pytest.raises(Killed):
+            train(trunk, store=store, execution=execution)
+    dead(store, trunk)
+    assert kept(trunk, store) != kept(trunk, tmp_path / "whole")
+    train(trunk, store=store)
+    assert kept(trunk, store) == kept(trunk, tmp_path / "whole")
+    assert store.run(trunk).done
+
+
+def killed(do, self, *given):
+    """Do it, unless it is the moment to die."""
+    if given[0] in (None, "DONE"):
+        raise Killed
+    return do(self, upto=given[0]) if len(given) == 1 else do(self, *given)
+
+
+def dead(store, spec):
+    """Make the last attempt that of a process that is no more; whoever lived would still write `DONE` himself."""
+    attempt = store.run(spec).last_attempt()
+    number = len(store.run(spec).attempts())
+    attempt["holder"]["ticks"] = "1"
+    store.put(f"runs/{spec.run_id}/attempts/{number:04d}.json", json.dumps(attempt).encode())
+
+
+def test_a_repetition_that_was_stopped_is_not_tidied_away(trunk, tmp_path):
+    train(trunk, store=tmp_path)
+    with pytest.raises(Stopped):
+        train(trunk, store=tmp_path, execution=Execution(keep=(6,)), should_stop=stop_after(4))
+    train(trunk, store=tmp_path)
+    assert "optimizer.safetensors" in kept(trunk, tmp_path)[4]
+
+
+def test_a_state_that_was_asked_for_outlives_an_interruption(trunk, tmp_path):
+    """By whoever asked for it, although the execution that ended the run did not."""
+    with pytest.raises(Stopped):
+        train(trunk, store=tmp_path, execution=Execution(keep_state=(2,)), should_stop=stop_after(6))
+    train(trunk, store=tmp_path)
+    assert "optimizer.safetensors" in kept(trunk, tmp_path)[2]
+    train(trunk.annealed(2), store=tmp_path)

@@ -161,6 +161,18 @@ def test_chosen_tokens_are_shown_in_their_shares(mask_share, random_share):
     assert within((shown == ids[chosen]).mean(), 1 - mask_share - random_share + by_chance, n)
 
 
+@pytest.mark.parametrize(("strangers", "first"), [("any", 0), ("text", 5)])
+def test_random_tokens_are_drawn_from_what_is_said(strangers, first):
+    """Each alike: from the whole vocabulary, or from what is no special token."""
+    ids, batch = corrupted(MaskedLM(0.9, mask_share=0.0, random_share=1.0, strangers=strangers))
+    shown = batch["input_ids"][batch["labels"] != IGNORED]
+    assert set(np.unique(shown).tolist()) == set(range(first, SIZE))
+    for token in (first, 30, SIZE - 1):
+        assert within((shown == token).mean(), 1 / (SIZE - first), len(shown))
+    assert len(shown) > 20_000
+    assert ids.shape == batch["input_ids"].shape
+
+
 def test_a_generator_is_shown_the_mask_at_85_percent():
     ids, batch = corrupted(ReplacedTokens())
     chosen = batch["labels"] != IGNORED
@@ -185,7 +197,7 @@ def test_selection_by_token_is_what_it_was():
     ids = np.arange(5, 65).reshape(5, 12)
     draw = np.random.default_rng(7)
     chosen = select(ids, SYMBOLS, draw, rate=0.5, by="token")
-    shown = hide(ids, chosen, draw, mask_id=MASK, vocab_size=SIZE)
+    shown = hide(ids, chosen, draw, mask_id=MASK, strangers=np.arange(SIZE))
     assert np.flatnonzero(chosen).tolist() == GOLDEN_CHOSEN
     assert shown[chosen].tolist() == GOLDEN_SHOWN
 
@@ -238,11 +250,17 @@ def test_shapes_are_checked_while_the_tests_run():
         ({"selection": "words"}, "'words': there are token, word, ngram"),
         ({"mask_share": 0.95}, "add up to 1"),
         ({"random_share": -0.1}, "add up to 1"),
+        ({"strangers": "words"}, "strangers 'words': there are any, text"),
     ],
 )
 def test_what_makes_no_sense_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
         MaskedLM(**given)
+
+
+def test_without_random_tokens_there_is_one_spelling():
+    assert MaskedLM(random_share=0.0, strangers="text") == MaskedLM(random_share=0.0)
+    assert MaskedLM(strangers="text") != MaskedLM()
 
 
 def test_a_tokenizer_without_a_mask_is_refused():

@@ -134,3 +134,48 @@ def test_other_lengths_are_refused(n):
 def test_a_text_that_is_too_short_is_refused():
     with pytest.raises(ValueError, match="fewer than 3 tokens"):
         NGrams([np.array([1, 2])], V, 3)
+
+
+# Mixtures
+
+
+def test_a_text_counts_by_its_share_however_long_it_is():
+    """One says `s a`, the other, nine times as long, `s b`."""
+    s, a, b = 0, 1, 2
+    short, long = np.array([s, a] * 50), np.array([s, b] * 450)
+    for shares, wanted in (((1, 1), 1.0), ((3, 1), 3.0), ((1, 9), 1 / 9)):
+        single, pairs = (NGrams.mixed([[short], [long]], shares, V, n) for n in (1, 2))
+        assert single.after([])[a] / single.after([])[b] == pytest.approx(wanted, rel=0.05)
+        assert single.after([])[s] == pytest.approx(0.5, abs=0.05)
+        assert pairs.after([s])[a] / pairs.after([s])[b] == pytest.approx(wanted, rel=0.05)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_by_their_lengths_two_texts_are_one(n):
+    """But for the n-grams where they meet."""
+    halves = [text(0, 600), text(1, 300)]
+    mixed, whole = NGrams.mixed([[h] for h in halves], (2, 1), V, n), NGrams([np.concatenate(halves)], V, n)
+    for context in ([], [3], [1, 2]):
+        assert mixed.after(context) == pytest.approx(whole.after(context), abs=0.02)
+    assert (
+        NGrams.mixed([[halves[0]]], (0.3,), V, n).after([1]).tolist() == NGrams([halves[0]], V, n).after([1]).tolist()
+    )
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10), st.floats(0.05, 20), st.lists(st.integers(0, V - 1), max_size=3))
+def test_a_mixture_is_a_distribution_too(seed, odds, context):
+    model = NGrams.mixed([[text(seed, 300)], [text(seed + 1, 60)]], (odds, 1), V, 3)
+    after = model.after(context)
+    assert after.sum() == pytest.approx(1)
+    assert (after > 0).all()
+    grams = np.array([[*context[-2:], token] for token in range(V)])
+    assert model.probability(grams) == pytest.approx(after)
+    right = [2, 4]
+    brute = np.array([chain(model, [*context, token, *right], len(context)) for token in range(V)])
+    assert model.posterior(context, right) == pytest.approx(brute / brute.sum())
+
+
+def chain(model, tokens, start):
+    """Probability of what stands from `start` on."""
+    return np.prod([model.after(tokens[:t])[tokens[t]] for t in range(start, len(tokens))])

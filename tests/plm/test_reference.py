@@ -9,9 +9,11 @@ import pytest
 import torch
 from tiny import SIZES
 
+import plm
 from plm.data import tokenizer as tokenizers
 from plm.data.collate import CorpusStream
 from plm.data.corpus import tokenised
+from plm.data.sources import mixture
 from plm.data.tokenizer import Symbols
 from plm.models.albert import Albert
 from plm.models.electra import Electra
@@ -94,6 +96,19 @@ def test_a_token_that_shows_itself_is_likelier():
     assert certain[0] == pytest.approx(0)  # without random tokens, what is shown is true
 
 
+def test_a_stranger_is_never_what_strangers_are_not_drawn_from():
+    """Drawn from text alone, a stranger is one of V - 5."""
+    model = NGrams([TEXT], V, 1)
+    ids, labels = hidden([5, 8, 6], [1])
+    ids[0, 1], labels[0, 1] = 5, 8
+    prior = model.after([]) * ~SYMBOLS.special
+    for strangers, choices in (("any", V), ("text", V - 5)):
+        chance = np.where(np.arange(V) == 5, 0.1, 0) + 0.1 / choices
+        wanted = -math.log(prior[8] * chance[8] / (prior * chance).sum())
+        found = masked_nats(model, ids, labels, SYMBOLS, MaskedLM(strangers=strangers))
+        assert found[0] == pytest.approx(wanted)
+
+
 RUNS = {
     "mlm": {},
     "clm": {"architecture": GPT2(**SIZES, dropout=0.0), "objective": CausalLM()},
@@ -127,6 +142,40 @@ def test_the_unigram_is_the_frequency_of_words(pretrain, toy_documents, tmp_path
     labels = torch.cat([b["labels"][b["labels"] != IGNORED] for b in batches]).numpy()
     assert ngram_nats(spec, tmp_path, 1) == pytest.approx(-np.log(counts / counts.sum())[labels].mean(), abs=0.03)
     assert tokenizers.symbols(spec.data.tokenizer(folder)).size == 65
+
+
+def test_the_parts_of_a_mixture_count_by_their_weights(tiny_bert, tmp_path):
+    """A long text of words 0 to 9 and a short one of words 10 to 19, which makes up most of what is read."""
+    parts = {}
+    for name, first, lines in (("long", 0, 400), ("short", 10, 40)):
+        folder = tmp_path / name
+        folder.mkdir()
+        draw = np.random.default_rng(first)
+        for split in ("train", "validation"):
+            rows = [" ".join(f"w{first + i:02}" for i in draw.integers(0, 10, 8)) for _ in range(lines)]
+            (folder / f"{split}.txt").write_text("\n".join(rows))
+        parts[str(folder)] = {"long": 1, "short": 9}[name]
+    spec = plm.pretrain(
+        GPT2(**SIZES, dropout=0.0),
+        mixture(parts),
+        objective=CausalLM(),
+        vocabulary=tiny_bert,
+        duration=plm.steps(1),
+        seq_len=16,
+    )
+    batches = [b["labels"] for b in CorpusStream(spec, Store.at(tmp_path).root / "data").evaluation()]
+    labels = torch.cat([b.flatten() for b in batches])
+    shares = torch.bincount(labels[labels != IGNORED], minlength=65) / (labels != IGNORED).sum()
+    entropy = -float((shares[shares > 0] * shares[shares > 0].log()).sum())
+    found = ngram_nats(spec, tmp_path, 1)
+    counts = dict.fromkeys(range(65), 0.0)
+    for part, weight in zip(spec.data.parts, spec.data.weights, strict=True):
+        tokens = tokenised(part, "train", Store.at(tmp_path).root / "data").tokens
+        for token, n in zip(*np.unique(tokens.read("token", 0, len(tokens)), return_counts=True), strict=True):
+            counts[int(token)] += weight * n / len(tokens)
+    likely = torch.tensor([counts[t] for t in range(65)])[labels[labels != IGNORED]]
+    assert found == pytest.approx(-float(likely.log().mean()), abs=0.03)
+    assert entropy <= found + 0.01
 
 
 @pytest.mark.parametrize(
