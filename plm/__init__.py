@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from plm.data.sources import mixture
     from plm.duration import Duration, epochs, steps, tokens
     from plm.external import external
+    from plm.inheritance import inheritance_loss
+    from plm.inits.drop import Drop
+    from plm.inits.graft import Graft
     from plm.inits.load import Load
+    from plm.inits.permute import Permute, permutation
     from plm.inits.reinit import Reinit
     from plm.inits.scratch import Scratch
+    from plm.interventions import drop, graft, permute, reinit
     from plm.models import architecture, shape
     from plm.models.albert import Albert
     from plm.models.bert import Bert
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from plm.models.gpt2 import GPT2
     from plm.models.roberta import Roberta
     from plm.probe import within
-    from plm.recipes import finetune, model, pretrain, reinit
+    from plm.recipes import finetune, model, pretrain
     from plm.redraw import reinitialize
     from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds
     from plm.store import Store
@@ -43,9 +48,14 @@ _WHERE = {
     "plm.data.sources": ("mixture",),
     "plm.duration": ("Duration", "epochs", "steps", "tokens"),
     "plm.external": ("external",),
+    "plm.inheritance": ("inheritance_loss",),
+    "plm.inits.drop": ("Drop",),
+    "plm.inits.graft": ("Graft",),
     "plm.inits.load": ("Load",),
+    "plm.inits.permute": ("Permute", "permutation"),
     "plm.inits.reinit": ("Reinit",),
     "plm.inits.scratch": ("Scratch",),
+    "plm.interventions": ("drop", "graft", "permute", "reinit"),
     "plm.models": ("architecture", "shape"),
     "plm.models.albert": ("Albert",),
     "plm.models.bert": ("Bert",),
@@ -55,7 +65,7 @@ _WHERE = {
     "plm.models.gpt2": ("GPT2",),
     "plm.models.roberta": ("Roberta",),
     "plm.probe": ("within",),
-    "plm.recipes": ("finetune", "model", "pretrain", "reinit"),
+    "plm.recipes": ("finetune", "model", "pretrain"),
     "plm.redraw": ("reinitialize",),
     "plm.spec": ("AdamW", "Checkpoint", "External", "RunSpec", "Seeds"),
     "plm.store": ("Store",),
@@ -76,12 +86,15 @@ __all__ = [
     "Checkpoint",
     "Configured",
     "Diverged",
+    "Drop",
     "Duration",
     "Electra",
     "Execution",
     "External",
+    "Graft",
     "Load",
     "Mismatch",
+    "Permute",
     "Reinit",
     "Reporter",
     "Result",
@@ -97,12 +110,17 @@ __all__ = [
     "architecture",
     "audit",
     "dense_early",
+    "drop",
     "epochs",
     "external",
     "finetune",
+    "graft",
+    "inheritance_loss",
     "intervals",
     "mixture",
     "model",
+    "permutation",
+    "permute",
     "pretrain",
     "reinit",
     "reinitialize",

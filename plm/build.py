@@ -88,10 +88,12 @@ class Built:
     """Parameters drawn from `seeds.fresh`."""
     redrawn: list[str]
     """Parameters that the init changed."""
+    afresh: list[str]
+    """All parameters of what the init drew afresh, those that kept their values included."""
 
 
 def build(spec: RunSpec, store: Store, cache: Cache) -> Built:
-    """The model of a run at step 0.
+    """The model of a run at step 0, with what is not trained frozen.
 
     Raises:
         Mismatch: the origin's tensors do not fit.
@@ -106,11 +108,23 @@ def build(spec: RunSpec, store: Store, cache: Cache) -> Built:
             model = _from_config(spec.objective, config)
         fresh = [name for name, _ in model.named_parameters()]
     else:
-        key = (spec.objective, origin)
-        pristine, fresh = cache.remember(cache.models, key, lambda: _from_checkpoint(spec.objective, origin, store))
+        pristine, fresh = _read(spec.objective, origin, store, cache)
         model = copy.deepcopy(pristine)
         _draw(model, fresh, spec.seeds.fresh)
-    return Built(model, fresh, spec.init.apply(model))
+    redrawn = spec.init.apply(model, lambda source: _read(spec.objective, source, store, cache)[0])
+    if spec.trained == "head":
+        _freeze_body(model, fresh)
+    return Built(model, fresh, redrawn, spec.init.afresh(model))
+
+
+def _freeze_body(model: PreTrainedModel, fresh: list[str]) -> None:
+    """Keep the body as it is, and in evaluation mode (no dropout) for good; what a checkpoint lacks is no part of it."""
+    body = model.base_model
+    for name, parameter in body.named_parameters():
+        whole = f"{model.base_model_prefix}.{name}"
+        parameter.requires_grad = whole in fresh and _is_head(whole, model)
+    body.eval()
+    body.train = lambda mode=True: body  # type: ignore[method-assign]  # whoever puts the whole model into training mode
 
 
 @contextmanager
@@ -144,6 +158,11 @@ def _from_config(objective: Objective, config: PreTrainedConfig) -> PreTrainedMo
     return objective.auto().from_config(config)
 
 
+def _read(objective: Objective, source: Source, store: Store, cache: Cache) -> tuple[PreTrainedModel, list[str]]:
+    """The pristine model of a source, and what its checkpoint lacks."""
+    return cache.remember(cache.models, (objective, source), lambda: _from_checkpoint(objective, source, store))
+
+
 def _from_checkpoint(objective: Objective, source: Source, store: Store) -> tuple[PreTrainedModel, list[str]]:
     where = folder(source, store)
     config = AutoConfig.from_pretrained(where, local_files_only=True)
@@ -167,6 +186,26 @@ def _from_checkpoint(objective: Objective, source: Source, store: Store) -> tupl
         raise Mismatch(str(where), missing, extra)
     model.eval()
     return model, [name for name, _ in model.named_parameters() if name in info["missing_keys"] or name in misfits]
+
+
+def beside(
+    objective: Objective, source: Source | Model, store: Store, cache: Cache, device: torch.device
+) -> PreTrainedModel:
+    """A model that is read beside the one that is trained, in evaluation mode: of a source, or untrained.
+
+    Raises:
+        ValueError: the source has no weights for the objective's head.
+    """
+    if isinstance(source, Model):
+        with seeded(0):
+            return _from_config(objective, source.config()).to(device).eval()  # type: ignore[arg-type]
+    pristine, missing = _read(objective, source, store, cache)
+    if missing:
+        raise ValueError(
+            f"{folder(source, store)} has no head that predicts tokens as {objective.kind} does: {missing[0]} is missing. "
+            "Choose a model that was pretrained so."
+        )
+    return pristine if device.type == "cpu" else copy.deepcopy(pristine).to(device)  # type: ignore[arg-type]
 
 
 def _is_head(name: str, model: PreTrainedModel) -> bool:

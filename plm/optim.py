@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -10,13 +11,30 @@ from torch import nn
 from plm.spec import AdamW
 
 
-def build(model: nn.Module, spec: AdamW) -> torch.optim.AdamW:
-    """torch's fused AdamW in two groups: matrices, which decay, and biases and norms, which do not."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": spec.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def build(model: nn.Module, spec: AdamW, redrawn: Collection[str] = ()) -> torch.optim.AdamW:
+    """torch's fused AdamW in two groups: matrices, which decay, and biases and norms, which do not.
+
+    With a `redrawn_lr` there are two more, of what was drawn afresh. The rate of a step is multiplied by a group's
+    `scale`.
+
+    Args:
+        redrawn: The names of all parameters of what was drawn afresh.
+
+    Raises:
+        ValueError: a `redrawn_lr`, and nothing for it.
+    """
+    if spec.redrawn_lr != 1 and not redrawn:
+        raise ValueError(f"redrawn_lr {spec.redrawn_lr:g}: nothing was drawn afresh that it could act on.")
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    faster = trained.keys() & set(redrawn) if spec.redrawn_lr != 1 else set()
+    groups = []
+    for names, scale in ((trained.keys() - faster, 1.0), (faster, spec.redrawn_lr)):
+        if names:
+            own = [p for name, p in trained.items() if name in names]
+            groups += [
+                {"params": [p for p in own if p.ndim > 1], "weight_decay": spec.weight_decay, "scale": scale},
+                {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0, "scale": scale},
+            ]
     return torch.optim.AdamW(groups, lr=spec.lr, betas=spec.betas, eps=spec.eps, fused=True)
 
 

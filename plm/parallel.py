@@ -8,7 +8,7 @@ count of the whole batch, so one process and several compute the same sum.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -103,14 +103,23 @@ def joined(device: str) -> Iterator[Group]:
 
 
 class Scorer(nn.Module):
-    """A model with its objective: called with a batch, it gives the loss of every prediction, by component."""
+    """A model with its objective: called with a batch, it gives the loss of every prediction, by component.
 
-    def __init__(self, model: PreTrainedModel, objective: Objective) -> None:
+    Its teacher, if it has one, is no part of it: it is neither trained nor spread over the group.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, objective: Objective, teacher: Callable[[Batch], Batch] | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.objective = model, objective
+        self.model, self.objective, self.teacher = model, objective, teacher
 
-    def forward(self, batch: Batch) -> dict[str, Scored]:
-        return self.objective.losses(self.model, batch)
+    def forward(self, batch: Batch, objective: Objective | None = None) -> dict[str, Scored]:
+        objective = objective or self.objective
+        if objective.taught:
+            assert self.teacher is not None
+            batch = batch | self.teacher(batch)
+        return objective.losses(self.model, batch)
 
 
 def spread(scorer: Scorer, among: Group, *, shard: bool) -> nn.Module:

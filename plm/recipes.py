@@ -1,12 +1,13 @@
 """Spell a run out: functions that turn what an experimenter decides into a `RunSpec`.
 
-`pretrain`, `finetune` and `reinit` return values; `plm.train` executes one. Models that have a name here are pretraining
+`pretrain` and `finetune` return values; `plm.train` executes one. Models that have a name here are pretraining
 runs of our own: naming one names its final checkpoint, whether or not it has been trained yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plm import registry
@@ -15,9 +16,8 @@ from plm.duration import Duration, epochs, steps
 from plm.external import external
 from plm.inits import Init
 from plm.inits.load import Load
-from plm.inits.reinit import Reinit
 from plm.inits.scratch import Scratch
-from plm.models import Model, shape
+from plm.models import OFFSET, Model, shape
 from plm.objectives import Objective
 from plm.objectives.classify import Classify
 from plm.objectives.mlm import MaskedLM
@@ -42,8 +42,10 @@ def finetune(
     seq_len: int = 128,
     dtype: str = "bfloat16",
     stratified: bool = False,
+    trained: str = "all",
+    redrawn_lr: float = 1.0,
 ) -> RunSpec:
-    """Fine-tune all of a model on a task: AdamW without weight decay, rate falling linearly to zero (Tamkin et al. 2020).
+    """Fine-tune a model on a task: AdamW without weight decay, rate falling linearly to zero (Tamkin et al. 2020).
 
     Args:
         task: A registered name, a hub id, a local path, or a `Task`.
@@ -51,23 +53,33 @@ def finetune(
         size: Training examples; None: all. The first 500 of a seed are among its first 5,000.
         seed: Of the examples, the head, the data order and dropout together.
         seq_len: Longest sequence; never longer than the model can read.
+        trained: `all`, or `head`: the body is frozen and reads without dropout, which makes a probe of the run. Theirs
+            are `init=plm.drop(...)` of the upper layers, 40 epochs at `lr=2e-5`; the pretrained pooler stays on top,
+            frozen, and their code leaves dropout on. A pooler that the checkpoint lacks is part of the head.
+        redrawn_lr: Times `lr`: the rate of what `plm.reinit` drew afresh, all parameters of its layers (5 in their
+            ablation; in their script it came out as 2, and the last layer was not trained at all). Where no weight is
+            both redrawn and trained it is 1, so that baselines are shared.
 
     Raises:
-        ValueError: an unknown task or model, or more examples than there are.
+        ValueError: an unknown task or model, or more examples than there are; a `redrawn_lr` for an init that redraws
+            nothing and is no plain model.
     """
     task = resolve(task)
     start = init if isinstance(init, Init) else Load(model(init))
+    if isinstance(start, Load) or trained == "head":
+        redrawn_lr = 1.0
     seq_len = min(seq_len, shape(start.architecture()).max_seq_len)
     return RunSpec(
         objective=Classify(task.num_labels),
         init=start,
         data=Examples(task, size, seed, stratified),
-        optim=AdamW(lr=lr, weight_decay=0.0),
+        optim=AdamW(lr=lr, weight_decay=0.0, redrawn_lr=redrawn_lr),
         duration=duration or epochs(3),
         batch_size=batch_size,
         seq_len=seq_len,
         dtype=dtype,
         seeds=Seeds(fresh=seed, order=seed, noise=seed),
+        trained=trained,
     )
 
 
@@ -105,9 +117,11 @@ def pretrain(
     """
     from plm.data.sources import corpus
 
-    data, objective = corpus(text, vocabulary), objective or MaskedLM()
+    data, family = corpus(text, vocabulary), shape(architecture).model_type
+    objective = (objective or MaskedLM()).for_family(family)
     _check_reads(architecture, data, seq_len)
-    objective.check(shape(architecture).model_type)
+    objective.check(family)
+    objective.check_text(shape(architecture), data, seq_len)
     if duration.unit == "epochs":
         duration = _in_steps(duration, data, objective, batch_size, seq_len, store)
     return RunSpec(
@@ -125,6 +139,9 @@ def pretrain(
 
 def _check_reads(architecture: Model, data: Corpus, seq_len: int) -> None:
     """Refuse a model that cannot read a corpus."""
+    from plm.data.tokenizer import check_positions
+    from plm.data.trained import Trained
+
     model = shape(architecture)
     if data.vocab_size > model.vocab_size:
         raise ValueError(
@@ -136,6 +153,8 @@ def _check_reads(architecture: Model, data: Corpus, seq_len: int) -> None:
             f"seq_len {seq_len}: the model reads {model.max_seq_len} tokens at most. Shorten it, or raise "
             "max_position_embeddings."
         )
+    if model.model_type in OFFSET and not isinstance(data.vocabulary, Trained):  # of ours, padding comes first
+        check_positions(model, data.tokenizer(Path()), seq_len)
 
 
 def _in_steps(
@@ -157,30 +176,6 @@ def _in_steps(
     return steps(duration.in_steps(num_examples=count, batch_size=batch_size, seq_len=seq_len))
 
 
-def reinit(
-    source: Source | str,
-    layers: str | Iterable[int],
-    *,
-    scheme: str = "bert",
-    bias: str = "keep",
-    layer_norm: str = "reset",
-    seed: int = 0,
-) -> Init:
-    """A model with some layers drawn afresh; with none of them, simply the model.
-
-    Args:
-        layers: A bit string, a character a layer from the input side, `1` redrawn (`000111`); or 0-based numbers.
-
-    Raises:
-        ValueError: a mask of another length, a layer out of range, a model that shares its layers.
-    """
-    source = model(source)
-    chosen = masked(layers, shape(source).num_hidden_layers) if isinstance(layers, str) else tuple(sorted(set(layers)))
-    if not chosen:
-        return Load(source)
-    return Reinit(source, chosen, scheme=scheme, seed=seed, bias=bias, layer_norm=layer_norm)
-
-
 def masked(mask: str, num_layers: int) -> tuple[int, ...]:
     """The layers that a bit string marks.
 
@@ -190,7 +185,7 @@ def masked(mask: str, num_layers: int) -> tuple[int, ...]:
     if set(mask) - {"0", "1"} or len(mask) != num_layers:
         raise ValueError(
             f"mask {mask!r}: write {num_layers} characters 0 or 1, one a layer from the input side "
-            f"(1 = redrawn), such as {'0' * (num_layers // 2) + '1' * (num_layers - num_layers // 2)}."
+            f"(1 = treated), such as {'0' * (num_layers // 2) + '1' * (num_layers - num_layers // 2)}."
         )
     return tuple(layer for layer, bit in enumerate(mask) if bit == "1")
 
@@ -215,6 +210,7 @@ def model(name: Source | str) -> Source:
     return external(name)
 
 
+@functools.cache
 def world_bert() -> RunSpec:
     """The embedded default's parent: a small BERT pretrained on the generated language, some minutes on one core.
 

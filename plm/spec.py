@@ -32,6 +32,7 @@ TRAINER = 1
 
 SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("float32", "bfloat16")
+TRAINED = ("all", "head")
 
 
 def neutral(default: Any) -> Any:
@@ -180,10 +181,14 @@ class AdamW:
     warmup_steps: int = 0
     schedule: str = "linear"
     """One of `SCHEDULES`: `linear` or `cosine`, to zero at the last step; `constant`."""
+    redrawn_lr: float = neutral(1.0)
+    """Times `lr`: the rate of all parameters in what the init drew afresh."""
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise ValueError(f"a learning rate of {self.lr}: it must be positive.")
+        if not (self.redrawn_lr > 0 and math.isfinite(self.redrawn_lr)):
+            raise ValueError(f"redrawn_lr {self.redrawn_lr}: it multiplies the learning rate and must be positive.")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"a schedule {self.schedule!r}: there are {', '.join(SCHEDULES)}.")
         if self.warmup_steps < 0 or self.weight_decay < 0 or not self.clip > 0 or not self.eps > 0:
@@ -222,6 +227,8 @@ class RunSpec:
     """Of the computation; parameters and optimizer state are float32 always."""
     seeds: Seeds
     trainer: int = TRAINER
+    trained: str = neutral("all")
+    """One of `TRAINED`: `all` weights, or the `head` alone, on a frozen body that reads without dropout."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "seq_len"):
@@ -229,6 +236,15 @@ class RunSpec:
                 raise ValueError(f"{name} {getattr(self, name)!r}: it must be a positive whole number.")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r}: there are {', '.join(DTYPES)}.")
+        if self.trained not in TRAINED:
+            raise ValueError(f"trained {self.trained!r}: there are {', '.join(TRAINED)}.")
+        if self.trained == "head" and self.init.kind == "inits/resume":
+            raise ValueError("trained='head' begins a training of its own: load the checkpoint instead of resuming it.")
+        if self.optim.redrawn_lr != 1 and not (self.init.redraws and self.trained == "all"):
+            raise ValueError(
+                f"redrawn_lr {self.optim.redrawn_lr:g}: no weight of this run is both drawn afresh and trained "
+                f"({self.init.kind}, trained {self.trained!r}). Leave it at 1."
+            )
 
     @cached_property
     def run_id(self) -> str:
@@ -241,6 +257,11 @@ class RunSpec:
         # A corpus does not know its length before it is tokenised, and only epochs need it.
         examples = self.data.num_sequences if self.duration.unit == "epochs" else 1
         return self.duration.in_steps(num_examples=examples, batch_size=self.batch_size, seq_len=self.seq_len)
+
+    @property
+    def passes(self) -> int:
+        """What a training step costs, in forward passes: the backward one is worth two, and stops at a frozen body."""
+        return 3 if self.trained == "all" else 1
 
     def at(self, step: int) -> Checkpoint:
         """The run's weights after `step` optimizer steps; step 0 is its initialisation.

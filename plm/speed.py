@@ -43,9 +43,12 @@ class Speed:
         self._peak = peak and peak * workers
         self._all, self._lap = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
 
-    def count(self, tokens: int, seconds: float) -> float:
-        """Note a step; the FLOPs of its forward and backward passes, of which backward is two thirds."""
-        flops = 3 * tokens * self._spec.objective.flops_per_token(self._shape, tokens / self._spec.batch_size)
+    def count(self, step: int, tokens: int, seconds: float) -> float:
+        """Note the update after `step` others; the FLOPs of its forward and backward passes, a teacher's included."""
+        spec, length = self._spec, tokens / self._spec.batch_size
+        objective = spec.objective.at(step, batch_size=spec.batch_size, seq_len=spec.seq_len)
+        trained = spec.passes * objective.flops_per_token(self._shape, length)
+        flops = tokens * (trained + objective.teaching_flops_per_token(length))
         for sums in (self._all, self._lap):
             for i, number in enumerate((tokens, flops, seconds)):
                 sums[i] += number

@@ -50,23 +50,24 @@ def train_step(
 
     Args:
         scorer: What `plm.parallel.spread` gave.
-        step: Updates that came before; with the run's seed it decides the dropout.
+        step: Updates that came before; with the run's seed it decides the dropout, and by schedule the objective.
         lr: Learning rate of this update.
     """
     for entry in optimizer.param_groups:
-        entry["lr"] = lr
+        entry["lr"] = lr * entry["scale"]
     device = torch.device(execution.device)
-    among, counts = group(), spec.objective.counts(batch)
-    sums = dict.fromkeys(spec.objective.components, 0.0)
+    objective = spec.objective.at(step, batch_size=spec.batch_size, seq_len=spec.seq_len)
+    among, counts = group(), objective.counts(batch)
+    sums = dict.fromkeys(objective.components, 0.0)
     pieces = among.parts(batch, execution.micro_batch)
     noise = (step,) if among.size == 1 else (step, among.rank)
     with seeded(seed_of(spec.seeds.noise, "dropout", *noise)):  # stateless, so that a resumed run needs no generator
         for number, (piece, counted) in enumerate(pieces, 1):
             with exchanging(scorer, number == len(pieces)):
                 with torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-                    scored = scorer({name: tensor.to(device) for name, tensor in piece.items()})
+                    scored = scorer({name: tensor.to(device) for name, tensor in piece.items()}, objective)
                     # Gradients are averaged over the group, and the loss is a sum over it.
-                    loss = total(spec.objective, scored, counts) * (among.size * counted)
+                    loss = total(objective, scored, counts) * (among.size * counted)
                 loss.backward()
             for name in sums:
                 sums[name] += float(scored[name].loss.detach().sum()) * counted
@@ -77,7 +78,7 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     summed = dict(zip(sums, among.summed(*sums.values()), strict=True))
     parts = {name: value / max(1, counts[name]) for name, value in summed.items()}
-    weights = spec.objective.weights
+    weights = objective.weights
     return Step(
         sum(parts[name] * weights[name] for name in parts), parts, grad_norm, int(batch["attention_mask"].sum())
     )

@@ -19,15 +19,15 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from transformers import PreTrainedModel
 
-from plm import checkpoint, optim
+from plm import checkpoint, optim, teachers
 from plm.build import Built, Cache, build, seeded
 from plm.data import tokenizer as tokenizers
 from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
 from plm.evaluate import EVALUATIONS, Evaluation, evaluate
 from plm.inits.resume import Resume
-from plm.journal import Journal
-from plm.models import shape
+from plm.journal import Journal, tidy
+from plm.models import OFFSET, Model, shape
 from plm.parallel import Group, Scorer, group, spread
 from plm.predictions import to_parquet
 from plm.spec import RunSpec
@@ -112,12 +112,16 @@ def train(
     execution = execution or Execution()
     folder = Store.at(store).run(spec)
     among = group()
+    if among.first:
+        tidy(folder)
     while among.told(not folder.done or bool(folder.lacks(execution.keep, execution.keep_state))):
         attempt, busy = _claim(spec, folder, among)
         if busy is None:
             _execute(spec, folder, attempt, execution, reporter, should_stop, cache or Cache())
         elif among.told(not folder.done or bool(folder.lacks(execution.keep, execution.keep_state))):
             raise busy
+        elif among.first:
+            tidy(folder)  # who ended it may have been killed right then
     result = among.told(folder.result() if among.first else {})
     return Result(spec.run_id, folder.path, result["metrics"], result["seconds"])
 
@@ -171,28 +175,29 @@ def _loop(
 ) -> None:
     began = saved = time.monotonic()
     among, device, last = group(), torch.device(execution.device), spec.total_steps
+    teacher = teachers.of(spec, folder.store, cache, device)
     stream = open_stream(spec, folder.store, cache)
     built = build(spec, folder.store, cache)
     model = built.model
+    spec.objective.check_built(model, spec.seq_len)
     if isinstance(stream, ExampleStream) and not (
         execution.shard and among.size > 1
     ):  # a shard has no rows to leave out
         prepare(model, spec, stream)
     model.to(device).train()  # type: ignore[arg-type]  # its decorator hides the signature
-    scorer = spread(Scorer(model, spec.objective), among, shard=execution.shard)
-    optimizer = optim.build(model, spec.optim)
+    scorer = spread(Scorer(model, spec.objective, teacher), among, shard=execution.shard)
+    optimizer = optim.build(model, spec.optim, built.afresh)
     journal = Journal(spec, folder, attempt, execution, reporter)
     progress = journal.start(model, optimizer, among)
     step, earlier = progress["step"], progress["seconds"]
     position = spec.init.position if isinstance(spec.init, Resume) else 0
-    log_every = max(1, last // LINES)
-    evaluate_every = max(1, last // EVALUATIONS) if isinstance(spec.data, Corpus) else last
+    log_every, evaluated_every = max(1, last // LINES), evaluate_every(spec, last)
     speed = Speed(spec, device, among.size)
 
     with journal, Ahead(stream, position + step) as ahead:
         while True:  # last + 1 passes, so that the last evaluation and the last save take the same path as all others
             evaluation = None
-            if ((step % evaluate_every == 0 and step > 0) or step == last) and not journal.again:
+            if ((step % evaluated_every == 0 and step > 0) or step == last) and not journal.again:
                 evaluation = evaluate(scorer, spec, stream)
                 if not math.isfinite(evaluation.metrics["val/loss"]):
                     journal.evidence(model, {})
@@ -224,9 +229,9 @@ def _loop(
                 raise Diverged(
                     f"{spec.run_id}: loss {update.loss}, gradient norm {update.grad_norm} at step {step} of {last}."
                 )
-            step += 1
             progress["tokens"] += update.tokens
-            progress["flops"] += speed.count(update.tokens, time.monotonic() - started)
+            progress["flops"] += speed.count(position + step, update.tokens, time.monotonic() - started)
+            step += 1
             if step % log_every == 0 or step == last:
                 parts = (
                     {f"train/{name}": value for name, value in update.parts.items()} if len(update.parts) > 1 else {}
@@ -244,21 +249,28 @@ def _loop(
         journal.finish(_last_files(spec, built, stream, evaluation, progress, speed))
 
 
+def evaluate_every(spec: RunSpec, last: int) -> int:
+    """Steps from one evaluation to the next in a run of `last` steps, which is evaluated at its end in any case."""
+    return max(1, last // EVALUATIONS) if isinstance(spec.data, Corpus) else last
+
+
 def prepare(model: PreTrainedModel, spec: RunSpec, stream: ExampleStream) -> None:
     """Leave out of training, in place, the embedding rows that the data never names (weight decay would move them)."""
-    if spec.optim.weight_decay == 0:
+    if spec.optim.weight_decay == 0 and spec.trained == "all":
         restrict(model, stream.vocabulary())
 
 
 def open_stream(spec: RunSpec, store: Store, cache: Cache) -> Stream:
     """The batches of a run; what was tokenised stays in the cache."""
+    architecture, folder = spec.init.architecture(), store.root / "data"
+    model = shape(architecture)
+    if isinstance(architecture, Model) and model.model_type in OFFSET:  # another's configuration says where it begins
+        tokenizers.check_positions(model, tokenizers.of(spec, folder), spec.seq_len)
     if isinstance(spec.data, Corpus):
-        return CorpusStream(spec, store.root / "data")
-    key = (spec.data.task, tokenizers.source(spec), spec.init.architecture(), spec.seq_len)
-    rows = cache.remember(
-        cache.data, key, lambda: tokenise(spec, tokenizers.of(spec, store.root / "data"), spec.seq_len)
-    )
-    return ExampleStream(spec, rows, segments=shape(spec.init.architecture()).segments)
+        return CorpusStream(spec, folder)
+    key = (spec.data.task, tokenizers.source(spec), architecture, spec.seq_len)
+    rows = cache.remember(cache.data, key, lambda: tokenise(spec, tokenizers.of(spec, folder), spec.seq_len))
+    return ExampleStream(spec, rows, segments=model.segments)
 
 
 def _last_files(
@@ -274,7 +286,8 @@ def _last_files(
         "metrics": evaluation.metrics,
         "notes": list(evaluation.notes),
         "steps": spec.total_steps,
-        "tokens": progress["tokens"],
+        "tokens": progress["tokens"] - progress["before"],
+        "tokens_seen": progress["tokens"],
         "flops": progress["flops"],
         "seconds": progress["seconds"],
         "speed": speed.overall(),

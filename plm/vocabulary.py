@@ -26,7 +26,7 @@ class NamedRows(nn.Module):
         if whole.max_norm is not None or whole.scale_grad_by_freq or whole.sparse:
             raise ValueError("an embedding with max_norm, scale_grad_by_freq or sparse gradients cannot be restricted.")
         kept = whole.weight.detach()
-        self.weight = nn.Parameter(kept[named].clone())
+        self.weight = nn.Parameter(kept[named].clone(), requires_grad=whole.weight.requires_grad)
         self.embedding_dim = whole.embedding_dim
         self._aside, self._named = kept, named
         position = torch.full((len(kept),), -1)

@@ -11,6 +11,8 @@ from plm.spec import Source
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from plm.inits import Read
+
 
 @dataclass(frozen=True)
 class Load(Init):
@@ -20,6 +22,6 @@ class Load(Init):
     version: ClassVar[int] = 1
     origin: Source
 
-    def apply(self, model: PreTrainedModel) -> list[str]:
+    def apply(self, model: PreTrainedModel, read: Read) -> list[str]:
         """Nothing to change."""
         return []

@@ -1,21 +1,25 @@
-"""Partial re-initialisation: a checkpoint with some layers drawn afresh (Tamkin et al. 2020, section 2)."""
+"""Partial re-initialisation: a checkpoint with some parts drawn afresh (Tamkin et al. 2020, section 2)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from plm.inits import Init
-from plm.models import shape, shared_layers_message
+from plm.inits import Init, check_layers, treatable
 from plm.registry import unknown
-from plm.spec import Source
+from plm.spec import Source, neutral
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SCHEMES = ("bert", "matched", "shuffle")
+    from plm.inits import Read
+
+SCHEMES = ("bert", "matched", "shuffle", "released", "family")
 BIASES = ("keep", "zero")
 LAYER_NORMS = ("reset", "keep")
+PARTS = ("keep", "redraw")
+POOLED = ("albert", "albert-sharing", "bert", "ernie", "megatron-bert", "rembert")
+"""Families that classify from a pooler which belongs to the body."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Reinit(Init):
 
     kind: ClassVar[str] = "inits/reinit"
     version: ClassVar[int] = 1
+    redraws: ClassVar[bool] = True
     origin: Source
     layers: tuple[int, ...]
     """0-based from the input side, ascending."""
@@ -33,32 +38,46 @@ class Reinit(Init):
     """Of the noise. One layer draws the same noise whichever other layers are redrawn."""
     bias: str = "keep"
     layer_norm: str = "reset"
+    pooler: str = neutral("keep")
+    embeddings: str = neutral("keep")
 
     def __post_init__(self) -> None:
-        origin = shape(self.origin)
-        if origin.shared:
-            raise ValueError(shared_layers_message(origin.model_type, origin.num_hidden_layers, origin.sharing))
-        if not self.layers:
-            raise ValueError("no layer to redraw: that is Load(origin). plm.reinit chooses between the two.")
-        if list(self.layers) != sorted(set(self.layers)):
-            raise ValueError(f"layers {self.layers}: name each once, in ascending order.")
-        if not (self.layers[0] >= 0 and self.layers[-1] < origin.num_hidden_layers):
-            raise ValueError(
-                f"layers {self.layers}: the model has {origin.num_hidden_layers} layers, "
-                f"0 to {origin.num_hidden_layers - 1} from the input side."
-            )
         for what, given, allowed in (
             ("scheme", self.scheme, SCHEMES),
             ("bias", self.bias, BIASES),
             ("layer_norm", self.layer_norm, LAYER_NORMS),
+            ("pooler", self.pooler, PARTS),
+            ("embeddings", self.embeddings, PARTS),
         ):
             if given not in allowed:
                 raise unknown(what, given, allowed)
+        origin = treatable(self.origin)
+        if not self.layers and self.pooler == self.embeddings == "keep":
+            raise ValueError("no layer to redraw: that is Load(origin). plm.reinit chooses between the two.")
+        check_layers(self.layers, origin.num_hidden_layers)
+        if self.pooler == "redraw" and origin.model_type not in POOLED:
+            raise ValueError(
+                f"pooler='redraw': a classifier on {origin.model_type} reads no pooler of the pretrained body. Leave it "
+                f"out; families that have one: {', '.join(POOLED)}."
+            )
 
-    def apply(self, model: PreTrainedModel) -> list[str]:
-        """Redraw the layers in place; the names of the parameters touched."""
+    def apply(self, model: PreTrainedModel, read: Read) -> list[str]:
+        """Redraw in place; the names of the parameters touched."""
         from plm.redraw import reinitialize
 
         return reinitialize(
-            model, self.layers, scheme=self.scheme, bias=self.bias, layer_norm=self.layer_norm, seed=self.seed
+            model,
+            self.layers,
+            scheme=self.scheme,
+            bias=self.bias,
+            layer_norm=self.layer_norm,
+            pooler=self.pooler,
+            embeddings=self.embeddings,
+            seed=self.seed,
         )
+
+    def afresh(self, model: PreTrainedModel) -> list[str]:
+        """All parameters of the redrawn layers, pooler and embeddings."""
+        from plm.redraw import chosen, names_in
+
+        return names_in(model, chosen(model, self.layers, self.pooler, self.embeddings))

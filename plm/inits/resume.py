@@ -16,6 +16,8 @@ from plm.spec import Checkpoint
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from plm.inits import Read
+
 
 @dataclass(frozen=True)
 class Resume(Init):
@@ -31,6 +33,6 @@ class Resume(Init):
         before = self.origin.run.init
         return self.origin.step + (before.position if isinstance(before, Resume) else 0)
 
-    def apply(self, model: PreTrainedModel) -> list[str]:
+    def apply(self, model: PreTrainedModel, read: Read) -> list[str]:
         """Nothing to change."""
         return []

@@ -11,6 +11,8 @@ from plm.models import Model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from plm.inits import Read
+
 
 @dataclass(frozen=True)
 class Scratch(Init):
@@ -20,6 +22,6 @@ class Scratch(Init):
     version: ClassVar[int] = 1
     origin: Model
 
-    def apply(self, model: PreTrainedModel) -> list[str]:
+    def apply(self, model: PreTrainedModel, read: Read) -> list[str]:
         """Nothing to change: the builder draws every weight that no checkpoint gives."""
         return []

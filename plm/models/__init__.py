@@ -10,12 +10,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from plm import registry
 from plm.spec import Checkpoint, External, Source
+from plm.stand_ins import architecture as known_shape
+from plm.stand_ins import is_stand_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +70,7 @@ class Shape:
     """The longest sequence that it reads, in tokens."""
     embedding_size: int
     """Width of the embeddings; narrower than the layers where they are factorised."""
+    num_attention_heads: int
     attention_size: int
     """Width of all heads together."""
     key_value_size: int
@@ -79,6 +83,8 @@ class Shape:
     """Whether the model reads segment ids."""
     generator: Shape | None = None
     """ELECTRA's generator, which runs beside it where the objective is replaced-token detection."""
+    unlisted: str | None = dataclasses.field(default=None, compare=False, repr=False)
+    """Its config.json, where it is of a family in neither `GATED` nor `PLAIN`: its layers are built to count FLOPs."""
 
     @property
     def shared(self) -> bool:
@@ -87,10 +93,20 @@ class Shape:
 
     def flops_per_token(self, seq_len: float) -> float:
         """Forward FLOPs per token of the layers: 2 for each weight, and attention's two products with T keys."""
-        attention = 2 * self.hidden_size * (self.attention_size + self.key_value_size)
-        weights = attention + (3 if self.gated else 2) * self.hidden_size * self.intermediate_size
         mapped = self.hidden_size * self.embedding_size if self.embedding_size != self.hidden_size else 0
-        return self.num_hidden_layers * (2 * weights + 4 * seq_len * self.attention_size) + 2 * mapped
+        attention = self.num_hidden_layers * 4 * seq_len * self.attention_size
+        return 2 * self._layer_weights() + attention + 2 * mapped
+
+    def _layer_weights(self) -> float:
+        """Weights that a token meets in the layers."""
+        from plm.flops import layer_weights
+
+        counted = layer_weights(self.unlisted) if self.unlisted else None
+        if counted is not None:
+            return counted
+        attention = 2 * self.hidden_size * (self.attention_size + self.key_value_size)
+        feed_forward = (3 if self.gated else 2) * self.hidden_size * self.intermediate_size
+        return self.num_hidden_layers * (attention + feed_forward)
 
     def flops_per_prediction(self) -> float:
         """Forward FLOPs of scoring the whole vocabulary at one position, the transform before it left out."""
@@ -105,10 +121,8 @@ def shape(source: Source | Model) -> Shape:
     """
     if isinstance(source, Checkpoint):
         return shape(source.run.init.architecture())
-    if isinstance(source, Model):
-        return _shape(source.sizes(), source.kind)
-    path = Path(source.path) / "config.json"
-    return _shape(json.loads(path.read_text()), str(path))
+    where = source.kind if isinstance(source, Model) else str(Path(source.path) / "config.json")
+    return _shape(_document(source), where)
 
 
 def architecture(name: str, **fields: Any) -> Model:
@@ -159,6 +173,8 @@ def config_of(architecture: External | Model) -> PreTrainedConfig:
 
     import plm.modeling  # noqa: F401  # makes AutoConfig know our own
 
+    if isinstance(architecture, External) and is_stand_in(architecture):
+        return known_shape(architecture).config()
     if isinstance(architecture, Model):
         return architecture.config()
     return AutoConfig.from_pretrained(architecture.path, local_files_only=True)
@@ -179,6 +195,11 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm")
 """Families that count positions from the padding token's id plus one."""
 GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "modernbert")
 """Families whose feed-forward multiplies two maps of its input."""
+PLAIN = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "albert", "albert-sharing", "electra", "distilbert", "mpnet"),
+    *("deberta", "openai-gpt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt"),
+)
+"""Families whose feed-forward is two matrices. The layers of all others are counted."""
 
 
 def _shape(config: dict[str, Any], where: str) -> Shape:
@@ -203,12 +224,14 @@ def _shape(config: dict[str, Any], where: str) -> Shape:
         max_position_embeddings=positions,
         max_seq_len=positions - get("pad_token_id", 1) - 1 if model_type in OFFSET else positions,
         embedding_size=get("embedding_size", hidden),
+        num_attention_heads=heads,
         attention_size=heads * head_size,
         key_value_size=get("num_key_value_heads", heads) * head_size,
         gated=model_type in GATED,
         sharing=_sharing(config),
         segments=get("type_vocab_size", 2 if model_type in SEGMENTED else 0) > 1,
         generator=_generator(config, where),
+        unlisted=None if model_type in GATED + PLAIN else json.dumps({**config, "model_type": model_type}),
     )
 
 
@@ -230,7 +253,16 @@ def _generator(config: dict[str, Any], where: str) -> Shape | None:
 
 
 def layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The model's layers, from the input side: the one list of `num_hidden_layers` modules in its body.
+    """The model's layers, from the input side.
+
+    Raises:
+        ValueError: as `layer_list`.
+    """
+    return list(layer_list(model))
+
+
+def layer_list(model: PreTrainedModel) -> nn.ModuleList:
+    """Where the layers are kept: the one list of `num_hidden_layers` modules in the model's body.
 
     Of an ELECTRA with its generator they are the discriminator's.
 
@@ -252,7 +284,57 @@ def layers(model: PreTrainedModel) -> list[nn.Module]:
             f"{type(model).__name__}: its {count} layers are not one list of modules "
             f"(found {sorted(outer) or 'none'}). Pass the encoder or the decoder alone."
         )
-    return list(next(iter(outer.values())))
+    return next(iter(outer.values()))
+
+
+def with_layers(architecture: External | Model, count: int) -> Model:
+    """An architecture with so many layers, else the same; of an external model, what its config.json says."""
+    from plm.models.configured import Configured, canonical
+
+    if isinstance(architecture, External) and is_stand_in(architecture):
+        architecture = known_shape(architecture)
+    if isinstance(architecture, Model) and not isinstance(architecture, Configured):
+        return dataclasses.replace(architecture, num_hidden_layers=count)  # type: ignore[type-var]
+    config = _document(architecture)
+    return Configured(canonical(config | shorter(config, count)))
+
+
+def check_kinds(architecture: External | Model | dict[str, Any], came_from: Sequence[int]) -> None:
+    """Refuse to move a layer to the place of another kind, in families that alternate kinds of attention.
+
+    Args:
+        architecture: Or the fields of its config.json.
+        came_from: The layer that comes to each place.
+
+    Raises:
+        ValueError: a layer would become what it was not trained as.
+    """
+    config = architecture if isinstance(architecture, dict) else _document(architecture)
+    kinds: Sequence[str] = config.get("layer_types") or ()
+    for place, layer in enumerate(came_from if kinds else ()):
+        if kinds[layer] != kinds[place]:
+            raise ValueError(
+                f"layer {layer} ({kinds[layer]}) would come to place {place} ({kinds[place]}): the model alternates kinds "
+                "of layers, so only layers of one kind can change places."
+            )
+
+
+def _document(architecture: External | Model) -> dict[str, Any]:
+    """The fields of a config.json."""
+    if isinstance(architecture, External) and is_stand_in(architecture):
+        return known_shape(architecture).sizes()
+    if isinstance(architecture, Model):
+        return architecture.sizes()
+    return json.loads((Path(architecture.path) / "config.json").read_text())
+
+
+def shorter(config: dict[str, Any], count: int) -> dict[str, Any]:
+    """The fields of a config.json that differ when a model has its first `count` layers only."""
+    names = [name for name in ("num_hidden_layers", *ALIASES["num_hidden_layers"]) if config.get(name) is not None]
+    before = {config[name] for name in names}
+    own_groups = ["num_hidden_groups"] if config.get("num_hidden_groups") in before else []
+    kinds = {"layer_types": config["layer_types"][:count]} if config.get("layer_types") else {}
+    return dict.fromkeys([*names, *own_groups], count) | kinds
 
 
 def shared_layers_message(name: str, count: int, sharing: str = "all") -> str:

@@ -72,3 +72,5 @@ SIZES = {
     "bert-large": _size(24, 1024),
 }
 """The release's two and the miniatures of Turc et al. 2019."""
+HUB = {f"{owner}{size}-uncased": size for owner in ("", "google-bert/") for size in ("bert-base", "bert-large")}
+"""The ids of the release's two on the hub."""

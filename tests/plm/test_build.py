@@ -306,7 +306,7 @@ def test_a_decoder_s_score_is_transformers_own(name, finetune, tmp_path):
     body = perturbed(transformers.AutoModel.from_config(FAMILIES[name].config()))
     spec = finetune(init=save_model(body, tmp_path / name))
     model = built(spec, tmp_path / "store").model.eval()
-    pad = model.config.pad_token_id
+    pad = model.config.pad_token_id = 0  # theirs finds the last token by it
     ids = torch.tensor([[7, 8, 9, 10], [11, 12, pad, pad]])
     batch = {"input_ids": ids, "attention_mask": (ids != pad).long(), "labels": torch.zeros(2, dtype=torch.long)}
     with torch.no_grad():

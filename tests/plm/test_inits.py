@@ -6,22 +6,29 @@ from dataclasses import replace
 
 import pytest
 import torch
+from families import FAMILIES
 from tiny import SIZES
 
 import plm
 from plm.build import Cache, build
+from plm.inits.drop import Drop
+from plm.inits.graft import Graft
 from plm.inits.load import Load
-from plm.inits.reinit import Reinit
+from plm.inits.permute import Permute
+from plm.inits.reinit import SCHEMES, Reinit
 from plm.inits.resume import Resume
 from plm.inits.scratch import Scratch
-from plm.models import Model
+from plm.models import Model, layers
 from plm.registry import names
 from plm.spec import RunSpec, digest
 from plm.store import Store
 from plm.train import Execution, train
 
 SAMPLES = {
+    "drop": lambda source, trunk: Drop(source, (0,)),
+    "graft": lambda source, trunk: Graft(source, (1,), trunk.at(2)),
     "load": lambda source, trunk: Load(source),
+    "permute": lambda source, trunk: Permute(source, (1, 0)),
     "reinit": lambda source, trunk: Reinit(source, (1,), "bert", 0),
     "resume": lambda source, trunk: Resume(trunk.at(2)),
     "scratch": lambda source, trunk: Scratch(plm.Bert(**SIZES, dropout=0.0)),
@@ -45,8 +52,13 @@ def train_parents(spec, store):
         train(parent.run, store=store, execution=Execution(keep_state=(parent.step,)))
 
 
-def test_an_init_knows_its_architecture(init):
-    assert plm.shape(init.architecture()).num_hidden_layers == 2
+def test_an_init_knows_its_architecture(init, finetune, pretrain, tmp_path):
+    spec = make(init, finetune, pretrain)
+    train_parents(spec, tmp_path)
+    model = build(spec, Store.at(tmp_path), Cache()).model
+    known = plm.shape(init.architecture())
+    assert known.num_hidden_layers == model.config.num_hidden_layers == len(layers(model))
+    assert known.hidden_size == model.config.hidden_size
 
 
 def test_what_it_says_it_changed_is_what_changed(init, finetune, pretrain, tmp_path):
@@ -92,6 +104,8 @@ def test_lineage_is_followed_to_the_architecture(pretrain, finetune):
         ({"scheme": "brt"}, "Did you mean 'bert'"),
         ({"bias": "zer"}, "Did you mean 'zero'"),
         ({"layer_norm": "x"}, "keep, reset"),
+        ({"pooler": "zero"}, "There are: keep, redraw"),
+        ({"embeddings": "drop"}, "There are: keep, redraw"),
     ],
 )
 def test_a_reinit_that_cannot_be_is_refused(still_bert, changes, said):
@@ -125,7 +139,29 @@ def test_masks_fit_the_model(still_bert, mask):
 
 
 def test_every_option_of_a_reinit_is_in_the_id(still_bert):
-    variants = [{}, {"seed": 1}, {"scheme": "matched"}, {"bias": "zero"}, {"layer_norm": "keep"}]
+    variants = [
+        {},
+        {"seed": 1},
+        {"bias": "zero"},
+        {"layer_norm": "keep"},
+        {"pooler": "redraw"},
+        {"embeddings": "redraw"},
+    ]
+    variants += [{"scheme": scheme} for scheme in SCHEMES if scheme != "bert"]
     ids = {digest(plm.reinit(still_bert, "01", **options)) for options in variants}
     ids.add(digest(plm.reinit(still_bert, "11")))
-    assert len(ids) == 6
+    assert len(ids) == 11
+
+
+def test_a_pooler_or_the_embeddings_may_be_redrawn_alone(still_bert):
+    pooler, tables = (plm.reinit(still_bert, "00", **{part: "redraw"}) for part in ("pooler", "embeddings"))
+    assert (pooler.layers, tables.layers) == ((), ())
+    assert digest(pooler) != digest(tables)
+    assert plm.reinit(still_bert, "00", pooler="redraw", layer_norm="keep") == pooler  # which has no norm
+
+
+def test_a_pooler_that_no_classifier_reads_is_not_redrawn(tmp_path):
+    FAMILIES["roberta"].config().save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="a classifier on roberta reads no pooler of the pretrained body"):
+        plm.reinit(str(tmp_path), "01", pooler="redraw")

@@ -11,8 +11,8 @@ from families import FAMILIES, SAMPLES
 from tiny import SIZES, perturbed
 
 from plm import redraw
-from plm.inits.reinit import BIASES, LAYER_NORMS, Reinit
 from plm.inits.reinit import SCHEMES as NAMED_SCHEMES
+from plm.inits.reinit import Reinit
 from plm.modeling.electra import ElectraForJointPreTraining
 from plm.models import layers
 from plm.redraw import SCHEMES, reinitialize
@@ -123,7 +123,7 @@ def test_every_family_is_redrawn_where_it_was_told(family, chosen, folder):
     assert torch.isfinite(model(torch.arange(8)[None])[0]).all()
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", NAMED_SCHEMES)
 @pytest.mark.parametrize("family", ["GPT2", "OpenAIGPT"])
 def test_a_transposed_matrix_is_drawn_like_any_other(family, scheme, folder):
     """The GPTs' own linear maps keep their matrices the other way round, and Q, K and V in one."""
@@ -137,7 +137,8 @@ def test_a_transposed_matrix_is_drawn_like_any_other(family, scheme, folder):
     if scheme == "shuffle":
         assert torch.equal(new.flatten().sort().values, old.flatten().sort().values)
     else:
-        assert new.std().item() == pytest.approx(0.0176 if scheme == "bert" else old.std().item(), rel=0.05)
+        spread = {"bert": 0.0176, "released": 0.000462, "matched": old.std().item(), "family": 0.02}[scheme]
+        assert new.std().item() == pytest.approx(spread, rel=0.05)
 
 
 def test_the_scale_by_depth_is_not_drawn_again(folder):
@@ -186,16 +187,23 @@ def test_the_options_do_what_they_say(bert):
 
 
 def test_the_schemes_have_one_list():
-    assert tuple(SCHEMES) == NAMED_SCHEMES
-    assert (BIASES, LAYER_NORMS) == (("keep", "zero"), ("reset", "keep"))
+    assert (*SCHEMES, "family") == NAMED_SCHEMES
 
 
 def test_the_bert_scheme_has_the_paper_s_spread():
-    """.02 cut at two standard deviations leaves .0176; the released code's .0005 must not come back."""
+    """.02 cut at two standard deviations leaves .0176; the released code's .0005 must not come back by itself."""
     new = SCHEMES["bert"](torch.zeros(512, 512), torch.Generator().manual_seed(0))
     assert new.std().item() == pytest.approx(0.0176, abs=2e-4)
     assert new.abs().max() <= 0.04
     assert new.mean().abs() < 1e-4
+
+
+def test_the_released_scheme_has_the_code_s_spread():
+    """The cut in standardised units: nothing beyond .0008, nearly uniform up to there."""
+    new = SCHEMES["released"](torch.zeros(512, 512), torch.Generator().manual_seed(0))
+    assert new.std().item() == pytest.approx(0.000462, abs=2e-6)
+    assert 0.00079 < new.abs().max() <= 0.0008
+    assert new.mean().abs() < 1e-5
 
 
 def test_the_matched_scheme_keeps_mean_and_spread():
@@ -214,7 +222,7 @@ def test_the_shuffle_scheme_permutes(bert):
     assert (new != old).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", NAMED_SCHEMES)
 def test_a_layer_s_noise_does_not_depend_on_the_others(scheme, folder):
     one, both, other = (pretrained("Bert", folder / "noise") for _ in range(3))
     reinitialize(one, [1], scheme=scheme, seed=4)
@@ -225,17 +233,19 @@ def test_a_layer_s_noise_does_not_depend_on_the_others(scheme, folder):
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_layers_and_matrices_get_noise_of_their_own(bert):
-    reinitialize(bert, [0, 1])
+@pytest.mark.parametrize("scheme", NAMED_SCHEMES)
+def test_layers_and_matrices_get_noise_of_their_own(bert, scheme):
+    reinitialize(bert, [0, 1], scheme=scheme)
     attention = [layer.attention.self for layer in bert.encoder.layer]
     seen = [m.weight for a in attention for m in (a.query, a.key, a.value)]
     assert not any(torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
 
 
-def test_global_generators_are_not_touched(bert):
+@pytest.mark.parametrize("scheme", NAMED_SCHEMES)
+def test_global_generators_are_not_touched(bert, scheme):
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    reinitialize(bert, [0])
+    reinitialize(bert, [0], scheme=scheme)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -251,6 +261,8 @@ def test_global_generators_are_not_touched(bert):
         ([0], {"scheme": "brt"}, "unknown scheme 'brt'. Did you mean 'bert'"),
         ([0], {"bias": "reset"}, "unknown bias"),
         ([0], {"layer_norm": "drop"}, "unknown layer_norm"),
+        ([0], {"pooler": "reset"}, "unknown pooler 'reset'. There are: keep, redraw"),
+        ([0], {"embeddings": "drop"}, "unknown embeddings"),
     ],
 )
 def test_nothing_changes_where_it_is_refused(bert, layers, options, said):
@@ -334,7 +346,15 @@ GOLDEN = {
     (1, "bert"): [-0.01475253, -0.01954754, 0.00777961, -0.00991839],
     (1, "matched"): [0.24926224, 0.1779221, 0.58449483, 0.32118446],
     (1, "shuffle"): [0.8125, 0.625, 0.75, 0.6875],
+    (1, "released"): [-0.0003436969, 0.0001197052, -0.0005375099, -0.0004822865],
+    (1, "family"): [0.00040736096, 0.031053621, -0.0081510358, 0.0079939971],
 }
+
+
+def test_the_family_s_noise_is_pinned(bert):
+    reinitialize(bert, [1], scheme="family")
+    drawn = bert.encoder.layer[1].output.dense.weight.flatten()[:4].tolist()
+    assert drawn == pytest.approx(GOLDEN[Reinit.version, "family"], rel=1e-5)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -17,7 +17,10 @@ from plm.data.corpus import Corpus
 from plm.data.examples import Examples
 from plm.data.files import Files
 from plm.duration import Duration, epochs, steps, tokens
+from plm.inits.drop import Drop
+from plm.inits.graft import Graft
 from plm.inits.load import Load
+from plm.inits.permute import Permute
 from plm.inits.reinit import Reinit
 from plm.inits.scratch import Scratch
 from plm.models.bert import Bert
@@ -94,6 +97,16 @@ PINNED = {
     "redrawn_matched": lambda tmp: fine_tuning(init=redrawn(tmp, scheme="matched", bias="zero", layer_norm="keep")),
     "pretraining": lambda tmp: pretraining(),
     "pretraining_by_tokens": lambda tmp: pretraining(duration=tokens(1e6), objective=MaskedLM(rate=0.4)),
+    "redrawn_released": lambda tmp: fine_tuning(init=redrawn(tmp, scheme="released")),
+    "redrawn_pooler": lambda tmp: fine_tuning(init=redrawn(tmp, pooler="redraw")),
+    "redrawn_embeddings": lambda tmp: fine_tuning(init=redrawn(tmp, layers=(), embeddings="redraw")),
+    "redrawn_faster": lambda tmp: fine_tuning(
+        init=redrawn(tmp), optim=AdamW(lr=2e-5, weight_decay=0.0, redrawn_lr=5.0)
+    ),
+    "permuted": lambda tmp: fine_tuning(init=Permute(redrawn(tmp).origin, (3, 0, 1, 2))),
+    "grafted": lambda tmp: fine_tuning(init=Graft(pretraining().final, (1,), pretraining().at(50))),
+    "dropped": lambda tmp: fine_tuning(init=Drop(redrawn(tmp).origin, (2, 3))),
+    "probed": lambda tmp: fine_tuning(init=Drop(redrawn(tmp).origin, (2, 3)), trained="head", duration=epochs(40)),
     "child": lambda tmp: fine_tuning(init=Load(pretraining().final)),
     "child_redrawn": lambda tmp: fine_tuning(init=Reinit(pretraining().at(50), (1,), "shuffle", 3)),
     "grandchild": lambda tmp: fine_tuning(init=Load(fine_tuning(init=Load(pretraining().final)).final)),
@@ -109,6 +122,14 @@ IDS = {
     "redrawn_matched": "classify-f24c7e1e219a",
     "pretraining": "mlm-095e03c0349c",
     "pretraining_by_tokens": "mlm-421b3fa575b8",
+    "redrawn_released": "classify-f863ab766dfb",
+    "redrawn_pooler": "classify-392acb1ff6f6",
+    "redrawn_embeddings": "classify-525c192296e7",
+    "redrawn_faster": "classify-3823315297b1",
+    "permuted": "classify-0c7ce492d01d",
+    "grafted": "classify-edbb9c77a867",
+    "dropped": "classify-198e1b0aadb9",
+    "probed": "classify-d91634e0b6f8",
     "child": "classify-6de98efc7c24",
     "child_redrawn": "classify-a2fd8cdf8306",
     "grandchild": "classify-44a641cba420",
@@ -179,6 +200,7 @@ WORDS = {
     "epochs": "steps",
     "bert": "matched",
     "keep": "zero",
+    "all": "head",
     "reset": "keep",
     "accuracy": "f1",
 }
@@ -271,6 +293,8 @@ def test_numbers_are_finite(value):
         ({"warmup_steps": -1}, "must not be negative"),
         ({"clip": 0.0}, "clip and eps must be positive"),
         ({"weight_decay": -0.1}, "must not be negative"),
+        ({"redrawn_lr": 0.0}, "redrawn_lr 0.0: it multiplies"),
+        ({"redrawn_lr": math.inf}, "redrawn_lr inf"),
     ],
 )
 def test_an_optimizer_that_cannot_be_is_refused(changes, said):

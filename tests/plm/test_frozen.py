@@ -1,0 +1,136 @@
+"""A probe: the head learns, the body stays as it was to the bit and reads without dropout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from families import FAMILIES
+from safetensors.torch import load_file, save_file
+from tiny import perturbed, save_model
+
+import plm
+from plm.build import Cache, build
+from plm.inits.resume import Resume
+from plm.store import Store
+from plm.train import open_stream
+
+KEEP = plm.Execution(keep=(0,), keep_weights=True)
+
+
+def trained_names(path, last: int) -> set[str]:
+    """The tensors that training changed."""
+    before, after = (load_file(path / f"checkpoints/step_{step:08}/model.safetensors") for step in (0, last))
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    """A "pretrained" body of each family, those that share layers too."""
+    import transformers
+
+    torch.manual_seed(0)
+    body = perturbed(transformers.AutoModel.from_config(FAMILIES[request.param].config()))
+    return save_model(body, tmp_path_factory.mktemp("families") / request.param)
+
+
+def test_only_the_head_is_trained(family, finetune, tmp_path):
+    spec = finetune(init=family, trained="head", duration=plm.steps(2))
+    head = set(build(spec, Store.at(tmp_path), Cache()).fresh)
+    changed = trained_names(plm.train(spec, store=tmp_path, execution=KEEP).path, 2)
+    assert changed == head
+    assert not any("layer" in name or "embed" in name for name in changed)
+
+
+def test_a_pretrained_pooler_is_frozen_and_a_missing_one_is_part_of_the_head(make_bert, finetune, tmp_path):
+    source = make_bert("poolerless")
+    with_one = build(finetune(init=source, trained="head"), Store.at(tmp_path), Cache()).model
+    assert {n for n, p in with_one.named_parameters() if p.requires_grad} == {"classifier.weight", "classifier.bias"}
+    tensors = {n: t for n, t in load_file(f"{source}/model.safetensors").items() if "pooler" not in n}
+    save_file(tensors, f"{source}/model.safetensors", metadata={"format": "pt"})
+    without = build(finetune(init=source, trained="head"), Store.at(tmp_path), Cache()).model
+    assert {n.rpartition(".")[0] for n, p in without.named_parameters() if p.requires_grad} == {
+        "classifier",
+        "bert.pooler.dense",
+    }
+
+
+def test_a_frozen_body_reads_without_dropout(tiny_bert, finetune, tmp_path):
+    """In training too, and after an evaluation has put the model back into training mode."""
+    store, cache = Store.at(tmp_path), Cache()
+    for trained, steady in (("head", True), ("all", False)):
+        spec = finetune(init=tiny_bert, trained=trained)
+        model = build(spec, store, cache).model
+        batch = open_stream(spec, store, cache).batch(0)
+        model.eval()
+        model.train()
+        read = [model.base_model(input_ids=batch["input_ids"])[0] for _ in range(2)]
+        assert torch.equal(*read) == steady
+        assert model.classifier.training
+        assert model.dropout.training
+
+
+def test_a_probe_of_a_shortened_model(tiny_bert, finetune, tmp_path):
+    """The paper's: the first layers, the pretrained pooler on top of them, and a classifier that learns."""
+    spec = finetune(init=plm.drop(tiny_bert, "01"), trained="head", duration=plm.epochs(2), lr=1e-2)
+    result = plm.train(spec, store=tmp_path, execution=KEEP)
+    assert trained_names(result.path, spec.total_steps) == {"classifier.weight", "classifier.bias"}
+    pooler = load_file(result.path / f"checkpoints/step_{spec.total_steps:08}/model.safetensors")[
+        "bert.pooler.dense.weight"
+    ]
+    assert torch.equal(pooler, load_file(f"{tiny_bert}/model.safetensors")["pooler.dense.weight"])
+
+
+def test_a_probe_resumes_exactly(tiny_bert, finetune, tmp_path):
+    from tiny import stop_after
+
+    spec = finetune(init=tiny_bert, trained="head")
+    plm.train(spec, store=tmp_path / "one")
+    with pytest.raises(plm.Stopped):
+        plm.train(spec, store=tmp_path / "two", should_stop=stop_after(2))
+    plm.train(spec, store=tmp_path / "two")
+    one, two = (Store.at(tmp_path / name).run(spec).result() for name in ("one", "two"))
+    assert one["weights_sha256"] == two["weights_sha256"]
+
+
+def test_a_frozen_body_costs_a_third(tiny_bert, finetune, tmp_path):
+    """Of the FLOPs of training: no gradient passes through it."""
+    flops = [
+        Store.at(tmp_path).run(spec).result()["flops"]
+        for spec in (finetune(init=tiny_bert), finetune(init=tiny_bert, trained="head"))
+        if plm.train(spec, store=tmp_path)
+    ]
+    assert flops[0] == 3 * flops[1] > 0
+
+
+def test_what_is_trained_is_part_of_the_id(tiny_bert, finetune):
+    assert finetune(init=tiny_bert, trained="all").run_id == finetune(init=tiny_bert).run_id
+    assert finetune(init=tiny_bert, trained="head").run_id != finetune(init=tiny_bert).run_id
+
+
+def test_a_probe_that_cannot_be_is_refused(tiny_bert, finetune, pretrain):
+    with pytest.raises(ValueError, match="trained 'body': there are all, head"):
+        finetune(init=tiny_bert, trained="body")
+    spec = finetune(init=tiny_bert, trained="head")
+    with pytest.raises(ValueError, match="load the checkpoint instead of resuming it"):
+        replace(spec, init=Resume(pretrain(schedule="constant").at(2)))
+
+
+def test_the_time_of_a_probe_is_that_of_a_frozen_body(tiny_bert, finetune, monkeypatch, tmp_path):
+    """What is timed has the same parameters to train, though its weights are drawn."""
+    from plm import optim
+    from plm.probe import probe
+
+    seen = []
+    made = optim.build
+    monkeypatch.setattr(optim, "build", lambda model, *rest: seen.append(made(model, *rest)) or seen[-1])
+    monkeypatch.setattr("plm.probe.PROBE_SECONDS", 0.01)
+    for init in (plm.drop(tiny_bert, "01"), plm.reinit(tiny_bert, "01")):
+        for options in ({"trained": "head"}, {"redrawn_lr": 5.0}):
+            if options.get("redrawn_lr") is None or isinstance(init, plm.Reinit):
+                probe(finetune(init=init, **options), plm.Execution(), store=Store.at(tmp_path))
+    counts = [sum(len(group["params"]) for group in optimizer.param_groups) for optimizer in seen]
+    assert counts[0] <= 4  # classifier, and the pooler where the body was drawn
+    assert counts[1] == 2
+    assert counts[2] > 30
