@@ -10,10 +10,11 @@ import transformers
 from tiny import SIZES, perturbed
 
 import plm
-from plm import checkpoint, optim
+from plm import checkpoint, optim, teachers
 from plm.build import Cache, build
 from plm.data import tokenizer as tokenizers
 from plm.evaluate import evaluate
+from plm.inheritance import Constant
 from plm.metrics import METRICS, REPORTED
 from plm.models.albert import Albert
 from plm.models.electra import Electra
@@ -22,6 +23,7 @@ from plm.objectives import total
 from plm.objectives.classify import Classify
 from plm.objectives.clm import CausalLM
 from plm.objectives.combined import Sum
+from plm.objectives.inherit import Inherit
 from plm.objectives.mlm import MaskedLM
 from plm.objectives.nsp import NextSentence
 from plm.objectives.replaced import ReplacedLM
@@ -49,6 +51,9 @@ RUNS = {
     "rtd": lambda make: make("pretrain")(architecture=ELECTRA, objective=ReplacedTokens()),
     "replaced": lambda make: make("pretrain")(architecture=ELECTRA, objective=ReplacedLM()),
     "all tokens": lambda make: make("pretrain")(architecture=ELECTRA, objective=ReplacedLM(scored="all")),
+    "inherit": lambda make: make("pretrain")(
+        objective=Inherit(MaskedLM(), plm.external(make("make_bert")("teacher", head="BertForMaskedLM")), Constant(0.5))
+    ),
 }
 FINE_TUNING = ("classify", "regression")
 
@@ -70,7 +75,8 @@ def one_step(spec, store):
     stream, model = open_stream(spec, store, cache), build(spec, store, cache).model.train()
     optimizer = optim.build(model, spec.optim)
     batch = stream.batch(0)
-    step = train_step(Scorer(model, spec.objective), optimizer, spec, batch, 0, spec.optim.lr, Execution())
+    teacher = teachers.of(spec, store, cache, torch.device("cpu"))
+    step = train_step(Scorer(model, spec.objective, teacher), optimizer, spec, batch, 0, spec.optim.lr, Execution())
     mean = float(torch.cat([p.detach().flatten() for p in model.parameters()]).double().mean())
     return {"loss": step.loss, "gradient norm": step.grad_norm, "tokens": step.tokens, "parameter mean": mean}
 
@@ -86,6 +92,7 @@ GOLDEN = {
     ("rtd", 1, 1, 1): {"loss": 38.864651, "gradient norm": 23.476446, "tokens": 64, "parameter mean": 0.0092973},
     ("replaced", 1, 1, 1): {"loss": 8.3470783, "gradient norm": 5.7662803, "tokens": 64, "parameter mean": 0.01004754},
     ("all tokens", 1, 1, 1): {"loss": 5.092133, "gradient norm": 2.9388254, "tokens": 64, "parameter mean": 0.00959903},
+    ("inherit", 1, 1, 1): {"loss": 2.1448712, "gradient norm": 2.4995475, "tokens": 64, "parameter mean": 0.00884904},
 }
 """(run, versions of trainer, objective and init) -> one step on the toy data, in float32, with dropout."""
 MOVED = """The numbers of one training step have moved.

@@ -1,0 +1,173 @@
+"""Knowledge inheritance (Qin et al. 2022): how far a student is from its teacher, how strongly it is taught, what that saves.
+
+A rate is the teacher's share of the loss at one step; a schedule of rates is a value, so that it enters a run's identity.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from jaxtyping import Float, Int
+
+from plm.duration import Duration
+from plm.objectives import IGNORED
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HARDEST = 1e-3
+"""Temperatures below are refused: float32 logits divided by less overflow long before they say more."""
+
+
+def inheritance_loss(
+    student_logits: Float[Tensor, "*N V"],
+    teacher_logits: Float[Tensor, "*N V"],
+    labels: Int[Tensor, " *N"],
+    *,
+    temperature: float,
+    rate: float,
+) -> Float[Tensor, ""]:
+    """(1 - rate) x cross-entropy + rate x temperature^2 x KL(teacher || student), the mean over scored positions, in nats.
+
+    Args:
+        labels: `IGNORED` (-100) where nothing is scored; for a causal model, the tokens after those of the logits.
+        rate: Of the teacher, in [0, 1].
+
+    Raises:
+        ValueError: a rate or a temperature out of range.
+
+    Source: Qin et al. 2022, section 3.1, and its release. Cross-entropy is at temperature 1.
+    """
+    from torch.nn import functional as F
+
+    check_rate(rate)
+    check_temperature(temperature)
+    scored = labels != IGNORED
+    student, count = student_logits[scored], max(1, int(scored.sum()))
+    taught = divergence(student, teacher_logits[scored], temperature).sum() / count
+    return (1 - rate) * F.cross_entropy(student, labels[scored], reduction="sum") / count + rate * taught
+
+
+def divergence(
+    student: Float[Tensor, "K V"],
+    teacher: Float[Tensor, "K C"],
+    temperature: float,
+    tokens: Int[Tensor, "K C"] | None = None,
+) -> Float[Tensor, " K"]:
+    """temperature^2 x KL(teacher || student) of each prediction, both softened by the temperature, in nats.
+
+    Args:
+        student: Logits of the whole vocabulary.
+        teacher: Logits of `tokens`, renormalised over them: what the paper does with the teacher's largest ones.
+        tokens: Which of the vocabulary the teacher's logits are of; None: all, in order.
+    """
+    from torch.nn import functional as F
+
+    log_student, log_teacher = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)
+    if tokens is not None:
+        log_student = log_student.gather(-1, tokens)
+    return temperature**2 * F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
+
+
+def check_rate(rate: float) -> None:
+    """Refuse a rate that is no share.
+
+    Raises:
+        ValueError: not in [0, 1].
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"an inheritance rate of {rate}: it is the teacher's share of the loss, from 0 to 1.")
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature that softens nothing.
+
+    Raises:
+        ValueError: too small, infinite or NaN.
+    """
+    if not HARDEST <= temperature < float("inf"):
+        raise ValueError(f"a temperature of {temperature}: logits are divided by it; give a number from {HARDEST} on.")
+
+
+# Schedules
+
+
+class Rate(ABC):
+    """The teacher's share of the loss by step. Derive a frozen dataclass with a `kind` of its own to add a schedule."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def at(self, step: int, *, batch_size: int, seq_len: int) -> float:
+        """The rate of the update that comes after `step` others, in [0, 1]; the sizes turn a duration into steps."""
+
+
+@dataclass(frozen=True)
+class Linear(Rate):
+    """From 1 down to 0: the paper's, whose slope is all steps over the guided ones."""
+
+    kind: ClassVar[str] = "inheritance:linear"
+    guided: Duration
+
+    def __post_init__(self) -> None:
+        _check_guided(self.guided)
+
+    def at(self, step: int, *, batch_size: int, seq_len: int) -> float:
+        return max(0.0, 1 - step / _steps(self.guided, batch_size, seq_len))
+
+
+@dataclass(frozen=True)
+class Heaviside(Rate):
+    """The teacher alone, then the text alone."""
+
+    kind: ClassVar[str] = "inheritance:heaviside"
+    guided: Duration
+
+    def __post_init__(self) -> None:
+        _check_guided(self.guided)
+
+    def at(self, step: int, *, batch_size: int, seq_len: int) -> float:
+        return float(step < _steps(self.guided, batch_size, seq_len))
+
+
+@dataclass(frozen=True)
+class Constant(Rate):
+    """The same to the end (0.5 in the paper): there is always a teacher, also once the student knows more."""
+
+    kind: ClassVar[str] = "inheritance:constant"
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_rate(self.rate)
+
+    def at(self, step: int, *, batch_size: int, seq_len: int) -> float:
+        return float(self.rate)
+
+
+def _check_guided(guided: Duration) -> None:
+    if guided.unit == "epochs":
+        raise ValueError(f"guided for {guided}: an epoch of a corpus is not known beforehand. Give steps or tokens.")
+
+
+def _steps(guided: Duration, batch_size: int, seq_len: int) -> int:
+    return guided.in_steps(num_examples=0, batch_size=batch_size, seq_len=seq_len)
+
+
+# What it saves
+
+
+def savings(taught: float, alone: float) -> float:
+    """The share of the cost that teaching saves, of reaching the same score; negative where it costs more.
+
+    Args:
+        taught: Steps, FLOPs or hours with a teacher, its own among them or not.
+        alone: The same without one.
+
+    Raises:
+        ValueError: a cost that is not positive.
+    """
+    if not (taught > 0 and alone > 0):
+        raise ValueError(f"savings of {taught} against {alone}: what is compared must be positive.")
+    return (alone - taught) / alone

@@ -1,0 +1,167 @@
+"""Knowledge inheritance (Qin et al. 2022): a smaller, already trained teacher beside the text, for some of the steps.
+
+The teacher bears on training alone. What is evaluated is the base objective, so that perplexities compare with those of
+runs without a teacher; and a step whose rate is 0 is a step of the base objective, to the bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from plm.inheritance import Rate, check_rate, check_temperature, divergence
+from plm.models import shape
+from plm.objectives import Arrays, Objective, Scored
+from plm.objectives.mlm import token_loss
+from plm.spec import Checkpoint, External
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from plm.data.corpus import Corpus
+    from plm.data.tokenizer import Symbols
+    from plm.models import Shape
+    from plm.objectives import Batch
+    from plm.spec import Source
+
+
+@dataclass(frozen=True)
+class Inherit(Objective):
+    """A base objective, and while the rate is not 0 the teacher's distribution at the same positions.
+
+    Source: Qin et al. 2022, section 3.1. The teacher reads the same corrupted text as the student.
+    """
+
+    kind: ClassVar[str] = "objectives/inherit"
+    version: ClassVar[int] = 1
+    base: Objective
+    """Masked or causal language modelling."""
+    teacher: Source
+    """Pretrained with the like of `base`, on the student's vocabulary."""
+    rate: Rate
+    """`Linear(steps(...))`, `Heaviside(steps(...))`, `Constant(...)` of `plm.inheritance`."""
+    temperature: float = 2.0
+    """That softens both distributions (2 in the paper's release)."""
+    top_k: int = 0
+    """How many of the teacher's largest logits are kept, renormalised; 0: all."""
+
+    def __post_init__(self) -> None:
+        if type(self.base).scores is Objective.scores:
+            raise ValueError(f"a base of {self.base.kind}: a teacher of tokens goes with MaskedLM() or CausalLM().")
+        if not isinstance(self.teacher, Checkpoint | External):
+            raise ValueError(
+                f"a teacher {self.teacher!r}: give a checkpoint (`run.final`, `run.at(step)`) or `plm.external(...)`."
+            )
+        if isinstance(self.teacher, Checkpoint) and self.teacher.run.objective.language is None:
+            raise ValueError(
+                f"the teacher {self.teacher.run.run_id} was trained by {self.teacher.run.objective.kind} and predicts no "
+                "tokens. Choose a run of a language-modelling objective."
+            )
+        check_temperature(self.temperature)
+        teacher = shape(self.teacher)
+        self.base.check(teacher.model_type)
+        if not (isinstance(self.top_k, int) and 0 <= self.top_k < teacher.vocab_size):
+            raise ValueError(
+                f"top_k {self.top_k!r}: the teacher has {teacher.vocab_size:,} logits. Keep fewer, or 0 for all of them."
+            )
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return self.base.components
+
+    @property
+    def static(self) -> bool:
+        return self.base.static
+
+    @property
+    def language(self) -> str | None:
+        return self.base.language
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return self.base.weights
+
+    def at(self, step: int, *, batch_size: int, seq_len: int) -> Objective:
+        rate = self.rate.at(step, batch_size=batch_size, seq_len=seq_len)
+        check_rate(rate)
+        return Guided(self, rate) if rate > 0 else self.base
+
+    def check(self, model_type: str) -> None:
+        self.base.check(model_type)
+
+    def check_text(self, model: Shape, data: Corpus, seq_len: int) -> None:
+        from plm.teachers import check
+
+        check(self.teacher, model, data, seq_len)
+
+    def for_family(self, model_type: str) -> Inherit:
+        return replace(self, base=self.base.for_family(model_type))
+
+    def check_built(self, model: PreTrainedModel, seq_len: int) -> None:
+        self.base.check_built(model, seq_len)
+
+    def auto(self) -> Any:
+        return self.base.auto()
+
+    def configure(self, config: PreTrainedConfig) -> None:
+        self.base.configure(config)
+
+    def corrupt(self, batch: Arrays, symbols: Symbols, draw: np.random.Generator) -> Arrays:
+        return self.base.corrupt(batch, symbols, draw)
+
+    def flops_per_token(self, model: Shape, seq_len: float) -> float:
+        return self.base.flops_per_token(model, seq_len)
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        return self.base.counts(batch)
+
+    def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
+        return self.base.losses(model, batch)
+
+
+@dataclass(frozen=True)
+class Guided(Objective):
+    """What a guided step minimises: the base loss and the distance to the teacher, in the step's proportion."""
+
+    kind: ClassVar[str] = "objectives/inherit:guided"
+    taught: ClassVar[bool] = True
+    of: Inherit
+    rate: float
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        return (*self.of.components, "inherit")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {name: (1 - self.rate) * weight for name, weight in self.of.weights.items()} | {"inherit": self.rate}
+
+    def auto(self) -> Any:
+        return self.of.auto()
+
+    def flops_per_token(self, model: Shape, seq_len: float) -> float:
+        return self.of.flops_per_token(model, seq_len)
+
+    def teaching_flops_per_token(self, seq_len: float) -> float:
+        return self.of.flops_per_token(shape(self.of.teacher), seq_len)
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        counts = self.of.counts(batch)
+        return counts | {"inherit": sum(counts.values())}
+
+    def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
+        logits, labels = self.of.base.scores(model, batch)
+        apart = divergence(logits, batch["teacher_logits"], self.of.temperature, batch.get("teacher_tokens"))
+        (name,) = self.of.components
+        return {name: token_loss(logits, labels), "inherit": Scored(apart)}
+
+
+def lesson(logits: Tensor, top_k: int) -> Batch:
+    """What a guided step reads of a teacher's (K, V) logits: all of them, or the largest with their tokens, (K, top_k)."""
+    if not top_k:
+        return {"teacher_logits": logits}
+    largest = logits.topk(top_k, dim=-1)
+    return {"teacher_logits": largest.values, "teacher_tokens": largest.indices}
