@@ -7,15 +7,19 @@ describe), and one that narrows another's questions to what the command line say
 
 from __future__ import annotations
 
+import inspect
 import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from decimal import Decimal
+from typing import Any, Protocol, cast
 
 LARGEST = 4096
 """A finite space with more configurations than this is treated as endless: it is not listed."""
+NEAR = 1e-8
+"""How far from a step, in steps, a number may lie that a sampler has computed and stands for it; Optuna's tolerance."""
 
 
 class Trial(Protocol):
@@ -32,6 +36,8 @@ class Trial(Protocol):
 
 Space = Callable[[Trial], dict[str, Any]]
 """From a trial to the values of axes; an axis it leaves out keeps `run`'s default."""
+TiedSpace = Callable[[Trial, Mapping[str, Any]], dict[str, Any]]
+"""A space that is also told a point, what the search holds fixed: the layers to choose from are those of its model."""
 Answers = dict[str, Any]
 """Name of a question -> the value that was given."""
 
@@ -57,25 +63,45 @@ class Question:
         """All values; None: a continuum, or too many to list."""
         if self.choices:
             return self.choices
-        step = self.step or (1 if self.whole else None)
-        if step is None:
+        if not self._count:
             return (self.low,) if self.low == self.high else None
-        count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        if count > LARGEST:
-            return None
-        found = (self.low + step * i for i in range(count))
-        return tuple(int(v) if self.whole else float(f"{v:.12g}") for v in found)
+        return tuple(map(self._at, range(self._count))) if self._count <= LARGEST else None
+
+    @property
+    def _count(self) -> int:
+        """How many values a range with steps has; 0: it has none. In decimals, as Optuna counts."""
+        step = self.step or (1 if self.whole else None)
+        return int((_decimal(self.high) - _decimal(self.low)) // _decimal(step)) + 1 if step else 0
+
+    def _at(self, i: int) -> Any:
+        """The i-th value of a range with steps: what is written so, 0.3 and not 0.1 + 0.2."""
+        value = _decimal(self.low) + i * _decimal(self.step or 1)
+        return int(value) if self.whole else float(value)
+
+    def _place(self, value: Any) -> float:
+        return float((value - self.low) / (self.step or 1))
 
     def holds(self, value: Any) -> bool:
-        """Whether a value is an answer."""
-        if (values := self.values) is not None:
-            return any(type(v) is type(value) and v == value for v in values)
-        return isinstance(value, int if self.whole else float) and self.low <= value <= self.high
+        """Whether a value is an answer; beside a step by rounding is on it."""
+        if self.choices:
+            return any(type(v) is type(value) and v == value for v in self.choices)
+        if type(value) is not (int if self.whole else float):
+            return False
+        if not self._count:
+            return bool(self.low <= value <= self.high)
+        place = self._place(value)
+        return abs(place - round(place)) < NEAR and 0 <= round(place) < self._count
+
+    def exact(self, value: Any) -> Any:
+        """The answer that a value which is one stands for: each has one spelling."""
+        return self._at(round(self._place(value))) if self._count and not self.choices else value
 
     def draw(self, dice: random.Random) -> Any:
         """A value at random."""
         if (values := self.values) is not None:
             return dice.choice(values)
+        if self._count and not self.log:
+            return self._at(dice.randrange(self._count))
         if self.log:
             value = math.exp(dice.uniform(math.log(self.low), math.log(self.high)))
         else:
@@ -123,6 +149,10 @@ class Question:
             kind = ("a positive " if self.log else "a ") + ("whole number" if self.whole else "number")
             raise ValueError(f"{text!r} is not {kind}, or a range from:to, both ends included.")
         return value
+
+
+def _decimal(value: float) -> Decimal:
+    return Decimal(str(value))
 
 
 class _Asked(ABC):
@@ -175,6 +205,14 @@ class _Narrowed(_Asked):
         return question.ask(self._trial, name)
 
 
+def tied(space: Space | TiedSpace, point: Callable[[], Mapping[str, Any]]) -> Space:
+    """The space at a point, which is made only if the space asks for one."""
+    if len(inspect.signature(space).parameters) == 1:
+        return cast(Space, space)
+    there = point()
+    return lambda trial: cast(TiedSpace, space)(trial, there)
+
+
 def narrowed(space: Space, given: Mapping[str, str]) -> Space:
     """The space with some of its questions narrowed to what a text says of them."""
     return (lambda trial: space(_Narrowed(trial, given))) if given else space
@@ -200,7 +238,7 @@ def replayed(space: Space, answers: Answers) -> tuple[Answers, dict[str, Any]] |
     def rule(name: str, question: Question) -> Any:
         if name not in answers or not question.holds(answers[name]):
             raise LookupError(name)
-        return answers[name]
+        return question.exact(answers[name])
 
     trial = Ruled(rule)
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from plm.store import RunFolder, Store
 from search_spaces.axis import label
+from sweeps.engine.front import front, front_probabilities
 from sweeps.engine.progress import short
 from sweeps.engine.record import noted_trials
 from sweeps.engine.results import described
@@ -33,6 +34,8 @@ class Tried:
     """`done`, `pruned`, `diverged`, `failed` or `running`."""
     point: dict[str, Any]
     """What the space chose, as tables show it."""
+    second: float | None
+    """The second criterion; None: there is none."""
     selected: tuple[float, ...]
     """The metric of each finished seed, on the slice."""
     reported: tuple[float, ...]
@@ -68,6 +71,7 @@ def _read(trial: dict[str, Any], metric: str, store: Store) -> Tried:
         trial["trial"],
         trial["outcome"],
         trial["point"],
+        next(iter(trial.get("second", {}).values()), None),
         tuple(values["runs"]),
         tuple(values["confirmed"]),
         (*trial["runs"], *trial["confirmed"]),
@@ -75,24 +79,67 @@ def _read(trial: dict[str, Any], metric: str, store: Store) -> Tried:
     )
 
 
-def ranked(trials: Sequence[Tried], *, smaller: bool) -> list[Tried]:
-    """Best first; those without a value last."""
+def on_front(setting: Setting, trials: Sequence[Tried]) -> list[Tried]:
+    """The trials that no other beats by both criteria, by what they were selected by; cheapest first."""
     done = [t for t in trials if t.value is not None]
-    done.sort(key=lambda t: (t.value or 0.0) * (1 if smaller else -1))
-    return done + [t for t in trials if t.value is None]
+    on = front([t.value or 0.0 for t in done], _costs(setting, done), smaller=setting.smaller)
+    return sorted((t for t, is_on in zip(done, on, strict=True) if is_on), key=lambda t: _costs(setting, [t]))
+
+
+def chances(setting: Setting, trials: Sequence[Tried], *, reported: bool) -> dict[int, float]:
+    """Trial -> the share of redrawn sets of seeds in which it is on the front (of one criterion: the best).
+
+    Args:
+        reported: Of the values on the evaluation split, among the trials that have them; else of those to select by,
+            among the trials with all seeds.
+    """
+    chosen = [t for t in trials if (t.reported if reported else t.value is not None)]
+    values = [t.reported if reported else t.selected for t in chosen]
+    most = max(map(len, values), default=0)
+    whole = [(t, v) for t, v in zip(chosen, values, strict=True) if len(v) == most >= 2]
+    if not whole:
+        return {}
+    found = front_probabilities([v for _, v in whole], _costs(setting, [t for t, _ in whole]), smaller=setting.smaller)
+    return {t.number: chance for (t, _), chance in zip(whole, found, strict=True)}
+
+
+def _costs(setting: Setting, trials: Sequence[Tried]) -> list[float]:
+    return setting.costs(t.second or 0.0 for t in trials)
+
+
+def ranked(setting: Setting, trials: Sequence[Tried]) -> list[Tried]:
+    """Best first, after the front of two criteria; those without a value last."""
+    first = on_front(setting, trials) if setting.sweep.search.second else []
+    done = [t for t in trials if t.value is not None and t not in first]
+    done.sort(key=lambda t: (t.value or 0.0) * (1 if setting.smaller else -1))
+    return first + done + [t for t in trials if t.value is None]
 
 
 def table(setting: Setting, trials: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows: the best trials, or all if they are few."""
     names = list(dict.fromkeys(name for t in trials for name in t.point))
-    metric = setting.sweep.metric
-    head = ["trial", *names, "n", f"{metric}, selected by", "spread"]
-    head += ["n", f"{metric}, reported", "95% seeds (t)", "each seed", "outcome"]
+    metric, second = setting.sweep.metric, setting.sweep.search.second
+    chance = f"P({'front' if second else 'best'})"
+    head = ["trial", *names, *([second.name] if second else []), "n", f"{metric}, selected by", "spread", chance]
+    head += ["n", f"{metric}, reported", "95% seeds (t)", chance, "each seed", "outcome"]
+    first, again = (chances(setting, trials, reported=reported) for reported in (False, True))
     rows = [
-        [str(t.number), *(short(t.point.get(n, "")) for n in names), *_selected(t), *_reported(t), t.outcome]
-        for t in ranked(trials, smaller=setting.smaller)[:SHOWN]
+        [
+            str(t.number),
+            *(short(t.point.get(n, "")) for n in names),
+            *([short(t.second)] if second else []),
+            *_selected(t),
+            _share(first.get(t.number)),
+            *_reported(t, _share(again.get(t.number))),
+            t.outcome,
+        ]
+        for t in ranked(setting, trials)[:SHOWN]
     ]
     return head, rows
+
+
+def _share(chance: float | None) -> str:
+    return "" if chance is None else f"{chance:.2f}"
 
 
 def _selected(trial: Tried) -> list[str]:
@@ -104,15 +151,16 @@ def _selected(trial: Tried) -> list[str]:
     ]
 
 
-def _reported(trial: Tried) -> list[str]:
+def _reported(trial: Tried, chance: str) -> list[str]:
     values = trial.reported
     if not values:
-        return [""] * 4
+        return [""] * 5
     interval = seeds_interval(values)
     return [
         str(len(values)),
         f"{mean(values):.4f}",
         f"{interval.low:.4f} to {interval.high:.4f}" if interval else "",
+        chance,
         " ".join(f"{v:.4f}" for v in values),
     ]
 
@@ -121,14 +169,19 @@ def caption(setting: Setting, trials: Sequence[Tried]) -> list[str]:
     """What must be known to read the table."""
     count = Counter(t.outcome for t in trials)
     fixed = {**{k: label(v) for k, v in setting.point.items()}, "seeds": ", ".join(map(str, setting.seeds))}
+    second = setting.sweep.search.second
+    what = f"front: no other trial beats it by both {setting.sweep.metric} and {second.name} " if second else ""
+    what += f"({'smaller' if second.smaller else 'larger'} is better); " if second else ""
     runs, seconds = len({r for t in trials for r in t.runs}), sum(t.seconds for t in trials)
     return [
         f"{described(setting.sweep.metric)}; " + ", ".join(f"{name} {value}" for name, value in fixed.items()),
         f"{len(trials)} trials: {', '.join(f'{n} {outcome}' for outcome, n in count.items()) or 'none yet'} "
         f"({runs} runs, {seconds / 60:.0f} min of computing of those that are finished)"
-        + (f"; the best {SHOWN} are shown" if len(trials) > SHOWN else ""),
+        + (f"; {'the front and ' * bool(second)}the best, {SHOWN} in all, are shown" if len(trials) > SHOWN else ""),
         "selected by: mean over the trial's seeds on a slice cut from the training data; the best of many is also the "
         "luckiest. reported: the evaluation split at fresh seeds, which no choice has seen",
+        f"{what}P: in which share of redrawn seeds it is {'on the front' if second else 'the best'}, among the trials "
+        "with all seeds, and among those that are reported",
         f"study {setting.name}",
     ]
 

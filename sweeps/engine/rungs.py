@@ -31,15 +31,19 @@ class Rungs:
     shares: tuple[float, ...]
     """Shares of a run's steps, ascending."""
     reduction: int
+    cost: float = 0.0
+    """Of the trial: it is compared with those that cost no more."""
 
     def survives(self, store: Store, rung: str, who: str, value: float) -> bool:
         """Leave a value at a rung; whether it is among the best there. Who has been there before is told the same again."""
         place = f"studies/{self.study}/{rung}"
         mine = store.get(f"{place}/{who}.json")
         if mine is None:
-            others = [store.json(f"{place}/{name}")["value"] for name in store.list(place)]
+            there = [store.json(f"{place}/{name}") for name in store.list(place)]
+            others = [left["value"] for left in there if left["cost"] <= self.cost]
             survived = among_best([*others, value], value, self.reduction, smaller=self.smaller)
-            store.put(f"{place}/{who}.json", json.dumps({"value": value, "survived": survived}).encode())
+            left = {"value": value, "cost": self.cost, "survived": survived}
+            store.put(f"{place}/{who}.json", json.dumps(left).encode())
             return survived
         return bool(json.loads(mine)["survived"])
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from plm.spec import RunSpec
-from sweeps.engine.plan import Plan
+from sweeps.engine.plan import INCOMPLETE, Plan
 
 if TYPE_CHECKING:
     from sweeps.engine.rungs import Rungs
@@ -58,6 +58,8 @@ class Schedule:
     plan: Plan
     source: Source | None = None
     state: dict[str, str] = field(default_factory=dict)
+    _begun: dict[str, object] = field(default_factory=dict)
+    """What each running run was told to keep."""
 
     def __post_init__(self) -> None:
         self.state = {run_id: "done" if self.plan.status[run_id] == "done" else "waiting" for run_id in self.plan.runs}
@@ -69,7 +71,7 @@ class Schedule:
                 if state == "waiting":
                     parents = {self.state[c.run.run_id] for c in self.plan.runs[run_id].parents()}
                     if parents <= {"done"}:
-                        self.state[run_id] = "running"
+                        self.state[run_id], self._begun[run_id] = "running", self._kept(run_id)
                         return self.plan.runs[run_id]
             if self.source is None or not self.source.extend(self):
                 return None
@@ -78,15 +80,24 @@ class Schedule:
         """Let the plan grow."""
         self.plan += more
         for run_id in more.runs:
-            self.state.setdefault(run_id, "done" if more.status[run_id] == "done" else "waiting")
+            state = self.state.setdefault(run_id, "done" if more.status[run_id] == "done" else "waiting")
+            if state == "done" and more.status[run_id] == INCOMPLETE:  # nobody had asked for this step before
+                self.state[run_id] = "waiting"
         self._block()
 
     def ended(self, run_id: str, outcome: str) -> None:
-        """Note how a run ended; what descends from an unsuccessful one is blocked."""
-        self.state[run_id] = outcome
+        """Note how a run ended; what descends from an unsuccessful one is blocked.
+
+        A run of which more steps are wanted than when it began is executed again; where they are there, that is nothing.
+        """
+        more = outcome == "done" and self._begun.get(run_id, self._kept(run_id)) != self._kept(run_id)
+        self.state[run_id] = "waiting" if more else outcome
         self._block()
         if self.source:
             self.source.ended(self, run_id)
+
+    def _kept(self, run_id: str) -> object:
+        return self.plan.keep.get(run_id), self.plan.keep_state.get(run_id)
 
     def _block(self) -> None:
         for child, spec in self.plan.runs.items():  # parents come before children, so one pass reaches them all

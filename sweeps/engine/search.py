@@ -14,12 +14,13 @@ from typing import Any
 
 from plm.store import RunFolder, Store
 from search_spaces.space import Answers
+from sweeps.engine.front import front
 from sweeps.engine.plan import Cell, Plan, arrange
 from sweeps.engine.record import note_cells, noted_trials
 from sweeps.engine.rungs import Rungs
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.setting import Setting, configurations
-from sweeps.engine.study import Study, outcome_of, settled
+from sweeps.engine.study import Study, outcome_of, settled, value_of
 
 TRIES = 32
 """Proposals without a new configuration after which a search that cannot list its space gives up."""
@@ -32,6 +33,8 @@ class Candidate:
     number: int
     cells: tuple[Cell, ...]
     """One a seed."""
+    second: float
+    """Its second criterion."""
     asked: int = 0
     """How many of the cells are asked for so far."""
 
@@ -70,6 +73,21 @@ class Explorer:
     # What the schedule asks
 
     @property
+    def exhausted(self) -> bool:
+        """Whether the space has no configuration left."""
+        return self._exhausted
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether none of the runs that trials start from could be made."""
+        return self._abandoned
+
+    @property
+    def diverged(self) -> int:
+        """Trials that diverged, in this call or an earlier one; they count as the worst and are not tried again."""
+        return sum(outcome_of(trial) == "diverged" for trial in self._study.trials)
+
+    @property
     def finished(self) -> bool:
         return self._abandoned or (self._is_over and not self._active and self._confirmed)
 
@@ -81,15 +99,17 @@ class Explorer:
     @property
     def unasked(self) -> int:
         searched = 0 if self._is_over else self._limit - len(self._seen)
-        confirmed = 0 if self._confirmed else self.setting.sweep.search.confirmed
+        confirmed = 0 if self._confirmed else self.setting.confirmed
         return (searched + confirmed) * len(self.setting.seeds)
 
     def extend(self, schedule: Schedule) -> bool:
         if schedule.count("waiting") or schedule.count("running") >= self.at_a_time:
             return False
         parents = {schedule.state[run_id] for run_id in self._parents}
-        self._abandoned = bool(parents - {"waiting", "running", "done"})
-        if parents - {"done"}:
+        if parents & {"waiting", "running"}:
+            return False
+        self._abandoned = bool(parents) and "done" not in parents
+        if self._abandoned:
             return False
         if not self._is_over and (answers := self._next()) is not None:
             self._begin(schedule, answers)
@@ -99,14 +119,13 @@ class Explorer:
         return self._confirm(schedule)
 
     def ended(self, schedule: Schedule, run_id: str) -> None:
-        for candidate in list(self._active.values()):
-            if any(cell.spec.run_id == run_id for cell in candidate.cells[: candidate.asked]):
-                self._settle(schedule, candidate)
+        for candidate in list(self._active.values()):  # all: a parent's end may be the end of several
+            self._settle(schedule, candidate)
         self.record(schedule)
 
     def rungs(self, run_id: str) -> Rungs | None:
-        first = {candidate.cells[0].spec.run_id for candidate in self._active.values()}
-        return self._rungs if self.setting.sweep.search.rungs and run_id in first else None
+        first = {candidate.cells[0].spec.run_id: candidate for candidate in self._active.values()}
+        return self._rungs_of(first[run_id]) if self.setting.sweep.search.rungs and run_id in first else None
 
     # Configurations
 
@@ -144,7 +163,7 @@ class Explorer:
             found = self.setting.replayed(trial["answers"])
             cells = self.setting.cells(found) if found is not None and len(self._seen) < self._limit else ()
             if cells and cells[0].spec.run_id not in self._seen and all(map(self._is_done, cells)):
-                number = self._study.begin(found or {})
+                number = self._study.begin(found or {}, self.setting.second(cells[0].spec))
                 self._note(number, found or {})
                 self._study.ended(number, "done", mean(map(self._value, cells)))
                 count += 1
@@ -169,16 +188,18 @@ class Explorer:
         first = {1} if search.rungs else set()
         return sorted({n for n in first | {*search.races} if n < whole} | {whole})
 
-    @property
-    def _rungs(self) -> Rungs:
+    def _rungs_of(self, candidate: Candidate) -> Rungs:
         search = self.setting.sweep.search
+        cost = candidate.second if search.second is None or search.second.smaller else -candidate.second
         return Rungs(
-            self._study.name, self.setting.sweep.metric, self.setting.smaller, tuple(search.rungs), search.reduction
+            self._study.name, self.setting.sweep.metric, self.setting.smaller, search.rungs, search.reduction, cost
         )
 
     def _begin(self, schedule: Schedule, answers: Answers) -> None:
-        number, cells = self._study.begin(answers), self.setting.cells(answers)
-        candidate = self._active[number] = Candidate(number, cells)
+        cells = self.setting.cells(answers)
+        second = self.setting.second(cells[0].spec)
+        number = self._study.begin(answers, second)
+        candidate = self._active[number] = Candidate(number, cells, second)
         self._seen.add(cells[0].spec.run_id)
         self._ask(schedule, candidate)
         self._settle(schedule, candidate)
@@ -205,15 +226,16 @@ class Explorer:
             if candidate.asked == len(candidate.cells):
                 return self._close(candidate, "done", value)
             race = f"seeds-{candidate.asked}"
-            if candidate.asked in self.setting.sweep.search.races and not self._rungs.survives(
+            search = self.setting.sweep.search
+            if candidate.asked in search.races and not self._rungs_of(candidate).survives(
                 self._store, race, cells[0].spec.run_id, value
             ):
-                return self._close(candidate, "pruned", value, len(self._rungs.shares) + candidate.asked)
+                return self._close(candidate, "pruned", value, len(search.rungs) + candidate.asked)
             self._ask(schedule, candidate)
 
     def _close(self, candidate: Candidate, outcome: str, value: float | None = None, rung: int = 0) -> None:
         if outcome == "pruned" and value is None:
-            left = self._rungs.left_by(self._store, candidate.cells[0].spec.run_id)
+            left = self._rungs_of(candidate).left_by(self._store, candidate.cells[0].spec.run_id)
             rung, value = (left[0], left[1]["value"]) if left else (0, None)
         self._study.ended(candidate.number, outcome, value, rung)
         del self._active[candidate.number]
@@ -221,10 +243,14 @@ class Explorer:
     # What is found
 
     def _best(self) -> list[int]:
-        """Numbers of the best trials, as many as are confirmed."""
+        """Numbers of the best trials, as many as are confirmed; of two criteria, of those on the front."""
         done = [t for t in self._study.trials if outcome_of(t) == "done"]
-        done.sort(key=lambda t: (t.value or 0.0) * (1 if self.setting.smaller else -1))
-        return [t.number for t in done[: self.setting.sweep.search.confirmed]]
+        done.sort(key=lambda t: value_of(t) * (1 if self.setting.smaller else -1))
+        if self.setting.sweep.search.second is None:
+            return [t.number for t in done[: self.setting.confirmed]]
+        first = {t.values[1]: t for t in reversed(done)}  # of equals the one that was tried first
+        on = front([value_of(t) for t in first.values()], self.setting.costs(first), smaller=self.setting.smaller)
+        return [t.number for t, is_on in zip(first.values(), on, strict=True) if is_on]
 
     def _confirm(self, schedule: Schedule) -> bool:
         """Measure the best again, at fresh seeds, on the evaluation split; whether there was anything to ask."""
@@ -262,5 +288,6 @@ class Explorer:
                         "confirmed": [c.spec.run_id for c in self._reported.get(trial.number, ())]
                         or self._confirmed_before.get(cells[0].spec.run_id, []),
                     }
+                    | self.setting.named_second(cells[0].spec)
                 )
         note_cells(schedule.plan, self._store, trials)

@@ -19,7 +19,8 @@ from sweeps.engine.found import Tried, caption
 from sweeps.engine.record import folder
 from sweeps.engine.setting import Setting
 
-COLUMNS = 3
+COLUMNS, ROOM = 3, 40
+"""Panels side by side; letters that fit below one."""
 
 
 def save(setting: Setting, trials: Sequence[Tried], store: Store) -> list[str]:
@@ -87,7 +88,8 @@ def _slice(ax: Axes, setting: Setting, trials: Sequence[Tried], name: str) -> No
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
     if not numeric:
-        ax.set_xticks(range(len(words)), words)
+        crowded = sum(map(len, words)) > ROOM
+        ax.set_xticks(range(len(words)), words, rotation=90 if crowded else 0, fontsize=5 if crowded else None)
     ax.set_xlabel(name)
 
 

@@ -11,10 +11,11 @@ import hashlib
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from plm.metrics import REPORTED
 from plm.spec import RunSpec
@@ -25,8 +26,12 @@ from search_spaces.space import Answers, Space
 from sweeps.engine.plan import Cell, Plan, arrange
 from sweeps.engine.sweep import Point, Sweep, check, held, shrunk
 
-WALKS, PROBES = 64, 24
-"""Random configurations whose questions are looked at before anything is started; of so many the runs too."""
+if TYPE_CHECKING:
+    from sweeps.engine.study import Study
+
+WALKS, PROBES, LISTED = 64, 24, 512
+"""Random configurations whose questions are looked at before anything is started; of so many the runs too; a finite
+space of at most so many is looked at whole."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +48,51 @@ class Setting:
         """The study's name: what of the call bears on a trial's value is hashed into it."""
         probe = next(self.probes()).spec
         asked = {name: repr(question) for name, question in spaces.questions(self.space, WALKS).items()}
-        parts = [asked, _source(self.sweep.over), probe.run_id, self.seeds, self.sweep.metric]
+        search = self.sweep.search
+        halving: list[Any] = [search.rungs, search.races, search.reduction]
+        halving += [search.second.name, search.second.smaller] if search.second else []
+        parts = [asked, _source(self.sweep.over), probe.run_id, self.seeds, self.sweep.metric, halving]
         fixed = {name: str(label(value)) for name, value in self.point.items()}
         digest = hashlib.sha256(json.dumps([*parts, fixed], sort_keys=True).encode()).hexdigest()
         return f"{self.sweep.name}-{digest[:12]}"
+
+    def study(self, path: Path) -> Study:
+        """Its memory, in the database at a path.
+
+        Raises:
+            ValueError: as `Study`.
+        """
+        from sweeps.engine.study import Study
+
+        second = self.sweep.search.second
+        return Study(path, self.name, self.space, smaller=self.smaller, second=second.smaller if second else None)
 
     @property
     def smaller(self) -> bool:
         """Whether smaller values of the metric are better."""
         return REPORTED[self.sweep.metric][1] == "min"
+
+    def second(self, spec: RunSpec) -> float:
+        """The second criterion of a run; 0 where there is none."""
+        criterion = self.sweep.search.second
+        return float(criterion.of(spec)) if criterion else 0.0
+
+    def named_second(self, spec: RunSpec) -> dict[str, dict[str, float]]:
+        """The second criterion of a run as a trial's record has it; empty where there is none."""
+        criterion = self.sweep.search.second
+        return {"second": {criterion.name: self.second(spec)}} if criterion else {}
+
+    def costs(self, seconds: Iterable[float]) -> list[float]:
+        """Values of the second criterion as costs: smaller is better."""
+        criterion = self.sweep.search.second
+        sign = -1 if criterion and not criterion.smaller else 1
+        return [sign * second for second in seconds]
+
+    @cached_property
+    def confirmed(self) -> int:
+        """How many trials are measured again, at most; of a front as many as the second criterion has values."""
+        search = self.sweep.search
+        return len({self.second(cell.spec) for cell in self.probes()}) if search.second else search.confirmed
 
     def cells(self, answers: Answers, *, fresh: bool = False) -> tuple[Cell, ...]:
         """The cells of a configuration, one a seed: to select by, or with `fresh` to report; none: it is no such cell."""
@@ -80,13 +121,14 @@ class Setting:
         return {name: label(value) for name, value in (found[1] if found else {}).items()}
 
     def probes(self) -> Iterator[Cell]:
-        """The first seed's cells of some random configurations, each once."""
-        drawn = {repr(trial.answers): trial.answers for trial in spaces.drawn(self.space, PROBES)}
-        for answers in drawn.values():
-            yield from self._cells(answers, self.seeds[:1], False)
+        """The cells of all configurations of a small space, of some random ones of a larger, each once."""
+        found = spaces.leaves(self.space, LISTED)
+        drawn = (trial.answers for trial in spaces.drawn(self.space, PROBES))
+        for answers in {repr(answers): answers for answers in (drawn if found is None else found)}.values():
+            yield from self.cells(answers)
 
     def shown(self, store: Store) -> Plan:
-        """A plan of random configurations at one seed: what may be asked for.
+        """A plan of what may be asked for, as far as `probes` tell.
 
         Raises:
             ValueError: as `plan`.
@@ -94,7 +136,7 @@ class Setting:
         return arrange(self.sweep, list(self.probes()), store)
 
     def parents(self, store: Store) -> Plan:
-        """A plan of what any configuration may start from, as far as random ones tell; checks their runs on the way.
+        """A plan of what any configuration may start from, as far as `probes` tell; checks their runs on the way.
 
         Raises:
             ValueError: as `plan`.
@@ -116,10 +158,9 @@ def setting(sweep: Sweep, given: Mapping[str, str], *, smoke: bool = False) -> S
         ValueError: an unknown axis, a value that an axis does not have, or a space that does not fit `run`.
     """
     assert sweep.space is not None
-    for name, text in given.items():
-        check(sweep, name, text)
+    check(sweep, given)
     point, seeds = held(sweep, {n: text for n, text in given.items() if n in sweep.fixed})
-    space = spaces.narrowed(sweep.space, {n: text for n, text in given.items() if n not in sweep.fixed})
+    space = spaces.narrowed(sweep.space_of(given), {n: text for n, text in given.items() if n not in sweep.fixed})
     parameters = inspect.signature(sweep.run).parameters
     needed = {n for n, p in parameters.items() if p.default is inspect.Parameter.empty} - {*point, "seed"}
     for trial in spaces.drawn(space, WALKS):

@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from plm.rng import seed_of
-from search_spaces.space import Answers, Space
+from search_spaces.space import Answers, Space, replayed
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SHARED = ("nfs", "cifs", "smb", "fuse", "lustre", "gpfs", "ceph", "afs", "beegfs", "9p", "glusterfs")
 """Beginnings of the names of filesystems where SQLite's locks cannot be relied upon."""
-OUTCOME, RANDOM_FIRST = "outcome", 8
-"""Under which name a trial's outcome is kept; how many trials are drawn at random before the sampler learns."""
+OUTCOME, SECOND, VALUE = "outcome", "second", "value"
+"""Under which names a trial's outcome, its second criterion and the value at which it was given up are kept."""
+RANDOM_FIRST = 8
+"""How many trials are drawn at random before the sampler learns."""
 
 
 def database(folder: Path, asked: str | None) -> Path:
@@ -60,11 +62,14 @@ def _filesystem(path: Path) -> str:
 class Study:
     """One study, held by this process alone until it is closed."""
 
-    def __init__(self, path: Path, name: str, space: Space, *, smaller: bool, seed: int = 0) -> None:
+    def __init__(
+        self, path: Path, name: str, space: Space, *, smaller: bool, second: bool | None = None, seed: int = 0
+    ) -> None:
         """Open a study, or begin it.
 
         Args:
             smaller: Whether smaller values are better.
+            second: The same of a second criterion; None: there is none.
             seed: Of the sampler.
 
         Raises:
@@ -79,13 +84,14 @@ class Study:
             self._lock.close()
             raise ValueError(f"search {name} is running in another process: wait for it, or stop it.") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._direction = StudyDirection.MINIMIZE if smaller else StudyDirection.MAXIMIZE
+        wanted = [smaller] if second is None else [smaller, second]
+        self._directions = [StudyDirection.MINIMIZE if small else StudyDirection.MAXIMIZE for small in wanted]
         try:
             self._storage = optuna.storages.RDBStorage(
                 f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}}
             )
             self._study = optuna.create_study(
-                storage=self._storage, study_name=name, direction=self._direction, load_if_exists=True
+                storage=self._storage, study_name=name, directions=self._directions, load_if_exists=True
             )
         except Exception as error:
             self._lock.close()
@@ -110,18 +116,33 @@ class Study:
         sampler = optuna.samplers.TPESampler(
             seed=seed_of(self._seed, "propose", len(trials), attempt) % 2**32, n_startup_trials=RANDOM_FIRST
         )
-        copy = optuna.create_study(direction=self._direction, sampler=sampler)
-        copy.add_trials([t for t in trials if t.datetime_start])  # one that was killed before it began has no date
+        copy = optuna.create_study(directions=self._directions, sampler=sampler)
+        # One that was killed before it began has no date.
+        copy.add_trials([self._as_learned(t) for t in trials if t.datetime_start])
         trial = copy.ask()
         self._space(trial)
-        return trial.params
+        found = replayed(self._space, trial.params)
+        assert found is not None, "the sampler's answers lie in the space it was asked in"
+        return found[0]
 
-    def begin(self, answers: Answers) -> int:
-        """Note that a configuration is being tried; its number."""
+    def _as_learned(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial as the sampler takes it: of two criteria it cannot learn from what was given up, so that is a result."""
+        if len(self._directions) == 1 or trial.state != TrialState.PRUNED or VALUE not in trial.user_attrs:
+            return trial
+        return create_trial(
+            params=trial.params,
+            distributions=trial.distributions,
+            values=[trial.user_attrs[VALUE], trial.user_attrs[SECOND]],
+        )
+
+    def begin(self, answers: Answers, second: float = 0.0) -> int:
+        """Note that a configuration is being tried, and its second criterion; its number."""
         self._study.enqueue_trial(answers)
         trial = self._study.ask()
         self._space(trial)
         assert trial.params == answers, "an answer that the space does not hold"
+        if len(self._directions) == 2:
+            trial.set_user_attr(SECOND, second)
         return trial.number
 
     def ended(self, number: int, outcome: str, value: float | None = None, rung: int = 0) -> None:
@@ -129,12 +150,16 @@ class Study:
 
         The sampler takes what diverged for the worst there is, and learns nothing from what failed.
         """
-        trial = self.trials[number]._trial_id
+        trial, two = self.trials[number]._trial_id, len(self._directions) == 2
         self._storage.set_trial_user_attr(trial, OUTCOME, outcome)
         if outcome == "pruned" and value is not None:
-            self._storage.set_trial_intermediate_value(trial, rung, value)
+            if two:
+                self._storage.set_trial_user_attr(trial, VALUE, value)
+            else:
+                self._storage.set_trial_intermediate_value(trial, rung, value)
         if outcome == "done":
-            self._study.tell(number, value)
+            assert value is not None
+            self._study.tell(number, [value, self.trials[number].user_attrs[SECOND]] if two else value)
         else:
             self._study.tell(number, state=TrialState.FAIL if outcome == "failed" else TrialState.PRUNED)
 
@@ -144,6 +169,12 @@ class Study:
             if not trial.state.is_finished():  # waiting: it was killed between two of our steps
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return [t.params for t in self.trials if t.state == TrialState.FAIL and t.params]
+
+
+def value_of(trial: FrozenTrial) -> float:
+    """By what a trial that is done is compared, the first criterion."""
+    assert trial.values is not None
+    return float(trial.values[0])
 
 
 def outcome_of(trial: FrozenTrial) -> str:

@@ -97,11 +97,7 @@ def check_resources(resources: Resources) -> None:
 
 def groups_that_fit(resources: Resources) -> int:
     """Trials that the cluster's nodes can hold at a time, the workers of one on any of them."""
-    workers = 0
-    for node in _nodes():
-        fit = node.get("CPU", 0) // resources.cpus
-        workers += int(min(fit, node.get("GPU", 0) // resources.gpus) if resources.gpus else fit)
-    return workers // resources.workers
+    return sum(resources.fit(node.get("CPU", 0), node.get("GPU", 0)) for node in _nodes()) // resources.workers
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -6,6 +6,7 @@ A warm process keeps its `Cache` from trial to trial: imports, tokenised data an
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from sweeps.engine.plan import Plan
     from sweeps.engine.rungs import Rungs
 
-OUTCOMES = ("done", "failed", "diverged", "stopped", "lost")
 POLL_SECONDS = 0.5
 
 _cache: Any = None
@@ -38,6 +38,14 @@ class Resources:
     shard: bool = False
     """Spread weights and optimizer state over the workers."""
 
+    def fit(self, cpus: float, gpus: float) -> int:
+        """How many workers a machine with so much can hold; a fraction of a GPU lies on one, and does not span two."""
+        by_cpu = int(cpus // self.cpus)
+        if not self.gpus:
+            return by_cpu
+        shares = math.floor(1 / self.gpus + 1e-9)  # 1 // 0.2 is 4
+        return min(by_cpu, int(gpus) * shares if self.gpus < 1 else int(gpus // self.gpus))
+
     def __str__(self) -> str:
         each = f"{self.cpus} CPUs and {self.gpus:g} GPUs"
         return each if self.workers == 1 else f"{self.workers} workers of {each}"
@@ -49,7 +57,7 @@ class Outcome:
 
     run_id: str
     status: str
-    """One of `OUTCOMES`."""
+    """`done`, `pruned` (others were better), `diverged`, `failed`, `stopped` or `lost` (another process has the run)."""
     metrics: dict[str, float]
     seconds: float = 0.0
     """Of this trial, waiting and set-up included."""

@@ -10,12 +10,16 @@ import contextlib
 import shutil
 import uuid
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plm.spec import RunSpec
+    from plm.store import Store
 
 DRIVER = {"CPU": 0.0, "memory": 1.0}
 """No share of a CPU, which would be missing from the last worker's; Tune wants a trial to ask for something, so a byte."""
 DEATHS = 3
-"""How often a group is started again after one of its processes died; it goes on from the newest checkpoint."""
+"""How often a group is started again after one of its processes died or failed; it goes on from the newest checkpoint."""
 
 
 def group_trial(config: dict[str, Any]) -> None:
@@ -24,12 +28,13 @@ def group_trial(config: dict[str, Any]) -> None:
     from ray import tune
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from plm.spec import RunSpec
     from plm.store import Store
     from sweeps.engine.worker import Outcome, reported
 
-    gpus = config["gpus"]
+    gpus, store = config["gpus"], Store.at(config["store"])
     # Ray remembers a group by folder and name and would go on from its own notes; ours are the run's folder.
-    scratch = Store.at(config["store"]).root / "scratch" / uuid.uuid4().hex
+    scratch = store.root / "scratch" / uuid.uuid4().hex
     trainer = TorchTrainer(
         member,  # type: ignore[arg-type]  # Ray's annotation has not heard of what a worker returns
         train_loop_config=config,
@@ -48,7 +53,8 @@ def group_trial(config: dict[str, Any]) -> None:
     try:
         outcome = Outcome(**trainer.fit().return_value)  # type: ignore[attr-defined]  # nor this one
     except Exception as error:  # the group could not be kept alive
-        outcome = Outcome("", "failed", {}, error=f"{type(error).__name__}: {error}")
+        outcome = Outcome("", "failed", {}, error=_last_words(error))
+        note_failure(RunSpec.from_json(config["spec"]), store, outcome.error, trace=str(error))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):  # another group's may be in it
@@ -57,7 +63,37 @@ def group_trial(config: dict[str, Any]) -> None:
 
 
 def member(config: dict[str, Any]) -> dict[str, Any]:
-    """One process of the group: the outcome, which is the same in all of them."""
+    """One process of the group: the outcome, which is the same in all of them.
+
+    Raises:
+        RuntimeError: this process failed. The others would wait for it in their next exchange; so Ray is to see it, and
+            starts the group again as after a death, `DEATHS` times.
+    """
     from sweeps.engine.worker import run_trial
 
-    return asdict(run_trial(config))
+    outcome = run_trial(config)
+    if outcome.status == "failed":
+        raise RuntimeError(outcome.error)
+    return asdict(outcome)
+
+
+def _last_words(error: Exception) -> str:
+    """What each process that failed said at the end."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    said = {rank: str(failure).strip().splitlines()[-1:] for rank, failure in sorted(failures.items())}
+    return (
+        "; ".join(f"worker {rank}: {''.join(line)}" for rank, line in said.items())
+        or f"{type(error).__name__}: {error}"
+    )
+
+
+def note_failure(spec: RunSpec, store: Store, error: str, trace: str) -> None:
+    """Leave in a run's folder that its group failed, unless the process that writes there has said so itself."""
+    from plm.store import Busy
+
+    folder = store.run(spec)
+    if folder.status() in ("failed", "diverged", "done"):
+        return
+    with contextlib.suppress(Busy), folder.claim(spec) as attempt:  # busy: on another node, its lease not stale yet
+        folder.put("error.txt", trace.encode())
+        attempt.end("failed", error=error)

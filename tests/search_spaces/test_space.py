@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import warnings
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given
@@ -80,6 +82,43 @@ def test_optuna_answers_what_a_space_asks(space: Space) -> None:
         trial = study.ask()
         values = space(trial)
         assert replayed(space, trial.params) == (trial.params, values)
+
+
+@given(
+    st.integers(-30, 30),
+    st.sampled_from([0.1, 0.3, 0.05, 0.7, 1 / 3, 1e-7, 2.5]),
+    st.integers(0, 40),
+    st.floats(0, 0.9),
+)
+def test_no_value_of_a_range_with_steps_is_lost(first: int, step: float, last: int, over: float) -> None:
+    low, high = first * step, (first + last) * step + over * step
+
+    def space(trial: Trial) -> dict[str, Any]:
+        return {"x": trial.suggest_float("x", low, high, step=step)}
+
+    values = questions(space)["x"].values
+    assert values is not None
+    with warnings.catch_warnings():  # Optuna remarks that the steps do not end at `high`
+        warnings.simplefilter("ignore", UserWarning)
+        theirs = optuna.distributions.FloatDistribution(low, high, step=step)
+    assert len(values) == round((theirs.high - theirs.low) / step) + 1
+    for i, value in enumerate(values):
+        assert theirs._contains(value)
+        computed = float(np.clip(theirs.low + i * step, theirs.low, theirs.high))  # as samplers do, with its rounding
+        found = replayed(space, {"x": computed})
+        assert found == ({"x": value}, {"x": value})
+    assert replayed(space, {"x": low + 0.4 * step}) is None
+    assert replayed(space, {"x": low - step}) is None
+    assert replayed(space, {"x": values[-1] + step}) is None
+
+
+def test_a_long_range_with_steps_is_drawn_on_its_steps() -> None:
+    question = Question(low=0.0, high=10_000.0, step=0.1)
+    assert question.values is None
+    dice = random.Random(0)
+    drawn_there = [question.draw(dice) for _ in range(50)]
+    assert all(question.holds(value) and value == float(f"{value:.1f}") for value in drawn_there)
+    assert not question.holds(0.25)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,18 @@ def test_a_third_goes_on_in_the_long_run(store: Store, smaller: bool) -> None:
     assert set(best) <= set(went_on)
 
 
+def test_a_trial_is_compared_with_those_that_cost_no_more(store: Store) -> None:
+    def survives(who: str, loss: float, cost: float) -> bool:
+        return replace(RUNGS, reduction=2, cost=cost).survives(store, "seeds-1", who, loss)
+
+    assert survives("dear and good", 1.0, 3.0)
+    assert survives("cheap and bad", 2.0, 1.0)  # nothing as cheap was there
+    assert not survives("dear and worse", 2.1, 3.0)  # both are better, and neither is dearer
+    assert not survives("cheap and worse", 2.2, 1.0)
+    assert survives("cheap and better", 1.5, 1.0)
+    assert survives("free", 9.0, 0.0)
+
+
 def judge(store: Store, who: str, total: int = 16) -> Judge:
     return Judge(RUNGS, store, who, total)
 
@@ -57,8 +70,8 @@ def test_a_run_is_compared_when_it_comes_to_a_rung(store: Store) -> None:
     assert not bad.pruned
     bad.report(2, {"val/loss": 9.0}, None)
     assert bad.pruned
-    assert RUNGS.left_by(store, "bad") == (0, {"value": 9.0, "survived": False})
-    assert RUNGS.left_by(store, "good") == (1, {"value": 2.2, "survived": True})
+    assert RUNGS.left_by(store, "bad") == (0, {"value": 9.0, "cost": 0.0, "survived": False})
+    assert RUNGS.left_by(store, "good") == (1, {"value": 2.2, "cost": 0.0, "survived": True})
 
 
 def test_a_resumed_run_is_told_the_same_again(store: Store) -> None:

@@ -265,14 +265,18 @@ def failing(question: Sweep, lr: float, **changes: Any) -> Sweep:
     return replace(question, run=run)
 
 
-def test_what_diverges_is_the_worst_there_is_and_not_tried_again(search: Sweep, store: Store) -> None:
+def test_what_diverges_is_the_worst_there_is_and_not_tried_again(
+    search: Sweep, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     question = failing(search, 3e-3, optim=AdamW(lr=1e30, weight_decay=0.0, clip=1e30))
     assert call(question, store, "--num-trials", "10") == 1
     (trials,) = studies(store).values()
     assert sorted(outcome_of(t) for t in trials) == ["diverged"] * 2 + ["done"] * 4
     assert {t.state for t in trials if outcome_of(t) == "diverged"} == {TrialState.PRUNED}
     before = attempts(store)
-    assert call(question, store, "--num-trials", "10") == 0
+    assert "2 diverged: they count as the worst and are not tried again" in capsys.readouterr().out
+    assert call(question, store, "--num-trials", "10") == 1
+    assert "2 diverged: they count as the worst and are not tried again" in capsys.readouterr().out
     assert attempts(store) == before
 
 
@@ -335,8 +339,13 @@ def test_names_of_studies_follow_what_bears_on_a_trial(encoder: str, toy: str) -
         name(question, lr="0.001"),
         name(replace(question, metric="val/loss")),
         name(make_search(encoder, toy, num_steps=4)),
+        *(
+            name(replace(question, search=replace(question.search, **changed)))
+            for changed in ({"rungs": (0.5,)}, {"races": (1,)}, {"reduction": 2})
+        ),
     }
-    assert len(others - {name(question)}) == 4
+    assert len(others - {name(question)}) == 7
+    assert name(replace(question, search=replace(question.search, trials=99, confirmed=9))) == name(question)
 
 
 def test_a_study_is_held_by_one_process(search: Sweep, store: Store) -> None:

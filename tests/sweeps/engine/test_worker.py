@@ -1,0 +1,60 @@
+"""What a trial is given, and how one process of a group fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+
+from plm import RunSpec, Store
+from sweeps.engine import workers
+from sweeps.engine.worker import Outcome, Resources
+
+
+@pytest.mark.parametrize(
+    ("asked", "cpus", "gpus", "fit"),
+    [
+        (Resources(cpus=1), 8, 0, 8),
+        (Resources(cpus=3), 8, 0, 2),
+        (Resources(gpus=0.2), 16, 1, 5),  # although 1 // 0.2 is 4
+        (Resources(gpus=0.1), 16, 1, 10),
+        (Resources(gpus=1 / 3), 16, 1, 3),
+        (Resources(gpus=0.4), 16, 2, 4),  # two on each: no trial lies on two GPUs
+        (Resources(gpus=0.6), 16, 2, 2),
+        (Resources(gpus=1), 2, 8, 2),
+        (Resources(gpus=2), 16, 5, 2),
+        (Resources(gpus=0.5), 16, 0, 0),
+    ],
+)
+def test_so_many_workers_fit(asked: Resources, cpus: float, gpus: float, fit: int) -> None:
+    assert asked.fit(cpus, gpus) == fit
+
+
+def test_a_process_that_fails_in_a_group_is_seen_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If it returned, the others would wait for it in their next exchange until that times out."""
+    outcomes = iter([Outcome("a", "failed", {}, error="OSError: disk full"), Outcome("a", "diverged", {})])
+    monkeypatch.setattr("sweeps.engine.worker.run_trial", lambda config: next(outcomes))
+    with pytest.raises(RuntimeError, match="disk full"):
+        workers.member({})
+    assert workers.member({})["status"] == "diverged"  # which all of them know
+
+
+def test_a_group_that_failed_leaves_a_record(finetune: Callable[..., RunSpec], store: Store) -> None:
+    spec, folder = finetune(), store.run(finetune())
+    workers.note_failure(spec, store, "worker 1: OSError: disk full", "the whole trace")
+    assert folder.status() == "failed"
+    assert folder.get("error.txt") == b"the whole trace"
+    assert folder.attempts()[-1]["error"] == "worker 1: OSError: disk full"
+    workers.note_failure(spec, store, "another", "another")  # what is there says more
+    assert len(folder.attempts()) == 1
+
+
+def test_a_group_that_failed_is_described_by_who_failed() -> None:
+    class GroupError(Exception):
+        worker_failures: ClassVar[dict[int, Exception]] = {
+            1: RuntimeError("Traceback\n  ...\nRuntimeError: OSError: disk full\n")
+        }
+
+    assert workers._last_words(GroupError("long")) == "worker 1: RuntimeError: OSError: disk full"
+    assert workers._last_words(TimeoutError("late")) == "TimeoutError: late"
