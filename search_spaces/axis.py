@@ -40,13 +40,28 @@ class Suited:
         return f"{', '.join(map(str, self.embedded))} (other models: {', '.join(map(str, self.otherwise))})"
 
 
+@dataclass(frozen=True)
+class By:
+    """A symbolic value that depends on the value of an axis before; what it stands for may be symbolic again."""
+
+    axis: str
+    values: Mapping[Any, tuple[Any, ...]]
+
+    def __str__(self) -> str:
+        return "; ".join(f"{', '.join(map(str, own))} ({self.axis} {given})" for given, own in self.values.items())
+
+
 def suited(value: Any, point: Point) -> tuple[Any, ...]:
-    """Expand `Suited` by the point's model; leave other values alone."""
+    """Expand `Suited` by the point's model and `By` by its axis; leave other values alone."""
     from plm.recipes import NAMED
 
-    if not isinstance(value, Suited):
+    if isinstance(value, Suited):
+        chosen = value.embedded if point["model"] in NAMED else value.otherwise
+    elif isinstance(value, By):
+        chosen = value.values[point[value.axis]]
+    else:
         return (value,)
-    return value.embedded if point["model"] in NAMED else value.otherwise
+    return tuple(concrete for each in chosen for concrete in suited(each, point))
 
 
 def numbers(*values: Any, form: str, smallest: float = 0.0) -> Axis:
@@ -64,7 +79,7 @@ def numbers(*values: Any, form: str, smallest: float = 0.0) -> Axis:
     return Axis(values, parse, form, suited)
 
 
-def choices(*values: str, known: tuple[str, ...]) -> Axis:
+def choices(*values: Any, known: tuple[str, ...]) -> Axis:
     """An axis of a few known names."""
 
     def parse(text: str) -> tuple[str, ...]:
@@ -74,7 +89,7 @@ def choices(*values: str, known: tuple[str, ...]) -> Axis:
             raise unknown("value", text, known)
         return (text,)
 
-    return Axis(values, parse, ", ".join(known))
+    return Axis(values, parse, ", ".join(known), suited)
 
 
 def names(*values: Any, form: str) -> Axis:

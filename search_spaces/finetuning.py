@@ -29,6 +29,18 @@ def learning_rates(*values: Any) -> Axis:
     return numbers(*values, form="a positive learning rate")
 
 
+def layer_norms(*values: str) -> Axis:
+    """An axis of what becomes of the norms of redrawn layers."""
+    from plm.inits.reinit import LAYER_NORMS
+
+    return choices(*values, known=LAYER_NORMS)
+
+
+def multiples(*values: float) -> Axis:
+    """An axis of rates for redrawn layers, in multiples of the others' rate."""
+    return numbers(*values, form="a positive multiple of the learning rate")
+
+
 def durations(*values: Any) -> Axis:
     """An axis of training lengths."""
     return Axis(values, _parse, "epochs:3, steps:450 or tokens:1e6", suited)

@@ -65,3 +65,25 @@ def test_the_map_names_what_is_there() -> None:
                 or list((ROOT / "plm").glob(name.rstrip("/")))
                 or list((ROOT / "sweeps").glob(name.rstrip("/")))
             ), name
+
+
+def test_the_new_masks_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from search_spaces import masks
+
+    (tmp_path / "ends.py").write_text(next(text for kind, text in BLOCKS if kind == "python" and "def masks(" in text))
+    monkeypatch.setattr(masks, "__path__", [*masks.__path__, str(tmp_path)])
+    axis = sweep.axis("mask").read("ends,ends:2")
+    found = [mask for word in axis.values for mask in axis.expand(word, {"model": "world-bert"})]
+    assert found == ["1001", "1111"]
+
+
+def test_the_new_task_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from plm import finetune, tasks
+
+    (tmp_path / "lengths.py").write_text(next(text for kind, text in BLOCKS if kind == "python" and "TASKS =" in text))
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+    spec = finetune("long_sentences", init="world-bert", size=16)
+    train, held_out = tasks.load(spec.data.task)
+    for split in (train, held_out):
+        assert all(label == (len(text.split()) > 6) for (text,), label in zip(split.texts, split.labels, strict=True))
+        assert 0.1 < sum(split.labels) / len(split.labels) < 0.9

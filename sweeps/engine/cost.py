@@ -1,13 +1,15 @@
 """What a plan costs before it is launched: FLOPs and bytes by arithmetic, seconds by a short probe on this machine.
 
 The probe times real training steps and real evaluation batches of each kind of run, in as many processes at a time as
-trials will run, because neighbours slow each other down.
+trials will run, because neighbours slow each other down. Of models and tasks that are known by their numbers alone nothing
+can be timed: there, FLOPs over a rate are GPU-hours.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import heapq
+import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +23,9 @@ from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
 from plm.models import shape
 from plm.spec import RunSpec
+from plm.stand_ins import is_stand_in, mean_tokens
 from plm.store import Store
-from plm.tasks import load
+from plm.tasks import Task, load
 from sweeps.engine.plan import Plan
 from sweeps.engine.stats import smallest_detectable
 from sweeps.engine.worker import Resources
@@ -32,6 +35,10 @@ RAY_SECONDS, ACTOR_SECONDS, TRIAL_SECONDS = 5.0, 8.0, 0.3
 ASSUMED_SPREAD = 0.02
 """Standard deviation of a paired difference between seeds while none has been seen."""
 SAMPLED_TEXTS = 1000
+RATE = 2e13
+"""FLOPs a second that are assumed of a GPU: about a tenth of what a recent one can do at most, as batches are short."""
+PIECES_PER_WORD, SPECIAL_TOKENS = 1.2, 2
+"""Of a tokenizer that is not here."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,11 @@ def flops(spec: RunSpec, store: Store) -> float:
     model = shape(spec.init.architecture())
     if not isinstance(spec.data, Examples):
         return (
-            3 * spec.total_steps * spec.batch_size * spec.seq_len * spec.objective.flops_per_token(model, spec.seq_len)
+            spec.passes
+            * spec.total_steps
+            * spec.batch_size
+            * spec.seq_len
+            * spec.objective.flops_per_token(model, spec.seq_len)
         )
     length = _mean_length(spec, store)
     trained = spec.duration.in_steps(
@@ -62,7 +73,7 @@ def flops(spec: RunSpec, store: Store) -> float:
         trained * spec.batch_size,
         trained / max(1, -(-spec.data.num_sequences // spec.batch_size)) * spec.data.num_sequences,
     )
-    return (3 * examples + spec.data.task.counts[1]) * length * spec.objective.flops_per_token(model, length)
+    return (spec.passes * examples + spec.data.task.counts[1]) * length * spec.objective.flops_per_token(model, length)
 
 
 _lengths: dict[Any, float] = {}
@@ -72,9 +83,29 @@ def _mean_length(spec: RunSpec, store: Store) -> float:
     assert isinstance(spec.data, Examples)
     key = (spec.data.task, spec.init.architecture(), spec.seq_len)
     if key not in _lengths:
-        texts, tokenizer = load(spec.data.task)[0].texts[:SAMPLED_TEXTS], tokenizers.of(spec, store.root / "data")
-        _lengths[key] = float(np.mean([len(ids) for ids, _ in tokenizers.encode(tokenizer, texts, spec.seq_len)]))
+        _lengths[key] = _estimated_length(spec, spec.data.task, store)
     return _lengths[key]
+
+
+def _estimated_length(spec: RunSpec, task: Task, store: Store) -> float:
+    if is_stand_in(task):
+        return min(mean_tokens(task), spec.seq_len)
+    texts = load(task)[0].texts[:SAMPLED_TEXTS]
+    if is_stand_in(spec.init.origin):
+        words = [len(re.findall(r"\w+|[^\w\s]", " ".join(row))) for row in texts]
+        return float(np.mean([min(PIECES_PER_WORD * count + SPECIAL_TOKENS, spec.seq_len) for count in words]))
+    tokenizer = tokenizers.of(spec, store.root / "data")
+    return float(np.mean([len(ids) for ids, _ in tokenizers.encode(tokenizer, texts, spec.seq_len)]))
+
+
+def counted(plan: Plan, store: Store, rate: float) -> Cost:
+    """What is missing of a plan by arithmetic alone; the seconds are those of one GPU at so many FLOPs a second."""
+    missing = [plan.runs[r] for r in plan.missing]
+    work = {spec.run_id: flops(spec, store) for spec in missing}
+    size = sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing)
+    seconds = {run_id: each / rate for run_id, each in work.items()}
+    total = sum(seconds.values())
+    return Cost(len(missing), sum(work.values()), size, seconds, total, total / 3600)
 
 
 def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, local: bool) -> Cost:
@@ -107,9 +138,10 @@ def bound(shown: Plan, runs: int, store: Store, resources: Resources, concurrenc
     one = estimate(anew, store, resources, concurrency, local)
     seconds = {r: one.seconds[r] for r in parents} | {f"run {i}": max(one.seconds[r] for r in own) for i in range(runs)}
     work = sum(flops(shown.runs[r], store) for r in parents) + runs * max(flops(shown.runs[r], store) for r in own)
-    size = sum(_bytes(shown.runs[r], shown.keep[r]) for r in parents) + runs * max(
-        _bytes(shown.runs[r], ()) for r in own
-    )
+    kept = [_bytes(shown.runs[r], ()) for r in own]
+    if shown.sweep.search.rungs:
+        kept += [_given_up(shown.runs[r]) for r in own]
+    size = sum(_bytes(shown.runs[r], shown.keep[r]) for r in parents) + runs * max(kept)
     wall = sum(seconds[r] for r in parents) + sum(v for r, v in seconds.items() if r not in parents) / concurrency
     start = ACTOR_SECONDS + (0 if local else RAY_SECONDS) if seconds else 0
     return Cost(len(seconds), work, size, seconds, wall + start, sum(seconds.values()) * resources.gpus / 3600)
@@ -124,6 +156,7 @@ def _kind(spec: RunSpec) -> Any:
         spec.batch_size,
         spec.seq_len,
         spec.dtype,
+        spec.trained,
     )
 
 
@@ -170,10 +203,14 @@ def makespan(plan: Plan, seconds: dict[str, float], concurrency: int) -> float:
 def _bytes(spec: RunSpec, keep: tuple[int, ...]) -> int:
     """Disk for what a run keeps: predictions, records, and weights of the steps that are kept."""
     rows = spec.data.task.counts[1] if isinstance(spec.data, Examples) else 512
-    own = 0 if isinstance(spec.data, Examples) else 1
-    return (
-        30_000 + rows * (16 + 4 * getattr(spec.objective, "num_labels", 1)) + 4 * parameters(spec) * max(own, len(keep))
-    )
+    copies = max(0 if isinstance(spec.data, Examples) else 1, len(keep))
+    weights = 4 * parameters(spec) * copies if copies else 0
+    return 30_000 + rows * (16 + 4 * getattr(spec.objective, "num_labels", 1)) + weights
+
+
+def _given_up(spec: RunSpec) -> int:
+    """Disk for what a run keeps that was given up as it trained: two states of weights and of AdamW's two moments."""
+    return 2 * 3 * 4 * parameters(spec)
 
 
 def parameters(spec: RunSpec) -> int:
@@ -200,9 +237,16 @@ def check_space(cost: Cost, store: Store) -> None:
 
 def detectable(plan: Plan, spreads: list[float]) -> str:
     """The smallest difference from the baseline that the plan can detect, in words."""
-    seeds = len({c.point.get("seed") for c in plan.cells})
-    if seeds < 2:
+    arms: dict[Any, set[Any]] = {}
+    for c in plan.cells:
+        arms.setdefault(tuple((n, v) for n, v in c.labels.items() if n != "seed"), set()).add(c.point.get("seed"))
+    counts = [len(seeds) for seeds in arms.values()]
+    several = [count for count in counts if count > 1]
+    if not several:
         return "one seed: no difference can be told from noise; ask for seed=0:5"
+    seeds = min(several)
+    others = f" (the fewest of an arm; {len(counts) - len(several)} have one)" * (len(several) < len(counts))
+    others = others or f" (the fewest of an arm; the most are {max(counts)})" * (max(counts) > seeds)
     families: dict[tuple[Any, ...], set[Any]] = {}
     for c in plan.cells:
         if plan.sweep.baseline(c.labels) != c.labels:
@@ -215,7 +259,7 @@ def detectable(plan: Plan, spreads: list[float]) -> str:
         smallest_detectable(seeds, spread, level=1 - 0.05 / comparisons),
     )
     return (
-        f"smallest detectable difference with {seeds} paired seeds and 80% power: {alone:.3f}, or {corrected:.3f} as the first of "
+        f"smallest detectable difference with {seeds} paired seeds{others} and 80% power: {alone:.3f}, or {corrected:.3f} as the first of "
         f"{comparisons} comparisons (spread of a difference between seeds {spread:.3f}, {said})"
     )
 

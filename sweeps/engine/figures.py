@@ -29,6 +29,7 @@ from sweeps.engine.sweep import Curve
 
 COLOURS = ("#1b3a5c", "#c8553d", "#3f7d58", "#8a6f9e", "#7a7a7a")
 MARKERS = ("o", "s", "^", "D", "v")
+DASHES = ("-", "--", "-.", ":")
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -77,7 +78,7 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
         ):  # no score is above 1, though an interval may reach beyond
             axes[0][0].set_ylim(top=1.03)
         axes[0][0].set_ylabel(f"{panel[0].metric} on the evaluation split")
-        handles, labels = _legend(axes[0])
+        handles, labels = legend(axes[0])
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
         first = panel[0].point
         figure.suptitle(headline(str(first.get("model", "")), str(first.get("task", ""))), fontsize=10)
@@ -95,7 +96,8 @@ def _value(arm: Arm, axis: str | None) -> Any:
     return None if axis is None else arm.point[axis]
 
 
-def _legend(axes: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
+def legend(axes: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
+    """What the legend of several panels says, each line once."""
     found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     return list(found.values()), list(found)
 
@@ -140,7 +142,7 @@ def _line(ax: Axes, placed: Sequence[tuple[float, Arm]], name: str, line: int, c
         marker=marker,
         markersize=5,
         linewidth=1.0 if control else 1.6,
-        linestyle=("-", "--", "-.", ":")[control % 4],
+        linestyle=DASHES[control % len(DASHES)],
         label=name,
         markerfacecolor="white" if control else colour,
     )

@@ -88,6 +88,9 @@ def parser(sweep: Sweep) -> argparse.ArgumentParser:
     parser.add_argument("--keep-weights", action="store_true", help="keep the final weights of fine-tuning runs")
     parser.add_argument("--dry-run", action="store_true", help="print what would run and what it costs, and stop")
     parser.add_argument(
+        "--rate", type=_rate, metavar="FLOPS", help="of --dry-run: GPU-hours by so many FLOPs a second, without a probe"
+    )
+    parser.add_argument(
         "--smoke",
         action="store_true",
         help="one seed, the first and last value of every axis, few steps: does it run at all?",
@@ -109,6 +112,16 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of FLOPs a second, such as 5e13")
+    return value
+
+
 def _share(text: str) -> float:
     try:
         value = float(text)
@@ -127,14 +140,19 @@ def _read_axes(sweep: Sweep, items: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"{item!r} is not of the form axis=values. The axes are {', '.join(sweep.axes)}.")
         if name in given:
             raise ValueError(f"axis {name} is given twice; separate values by commas: {name}={given[name]},{values}")
-        check(sweep, name, values)
         given[name] = values
+    check(sweep, given)
     return given
 
 
 def _main(sweep: Sweep, given: argparse.Namespace) -> int:
     if given.shard and given.workers == 1:
         raise ValueError("--shard spreads a model over several workers: ask for them with --workers.")
+    if given.workers > 1 and 0 < given.gpus < 1:
+        raise ValueError(
+            f"--gpus {given.gpus:g} with --workers {given.workers}: the workers of a run exchange gradients GPU to GPU, and "
+            "two of them cannot share one. Give each a whole one: --gpus 1."
+        )
     if given.local and given.workers > 1:
         raise ValueError("--local is this process alone: leave it out to train with several workers.")
     if sweep.space is None and (given.num_trials or given.state):
@@ -145,6 +163,7 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from plm import stand_ins
     from plm.store import Store
     from sweeps.engine import show
     from sweeps.engine.plan import plan
@@ -155,14 +174,16 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     if sweep.space:
         return _search(sweep, axes, store, resources, given, console)
-    planned = plan(sweep, store, axes, smoke=given.smoke)
+    with stand_ins.allowed() if given.dry_run else contextlib.nullcontext():
+        planned = plan(sweep, store, axes, smoke=given.smoke)
     if given.table:
         show.grid(planned, store, console, draw=False)
         return DONE
     if given.dry_run:
         if not given.address:
             _check_here(resources)
-        show.grid_cost(planned, store, resources, _concurrency(given), given.local, console)
+        at_a_time = 0 if given.local else _concurrency(given)
+        show.grid_cost(planned, store, resources, at_a_time, given.rate, console)
         return DONE
     from sweeps.engine.schedule import Schedule
 
@@ -189,14 +210,14 @@ def _search(
         return DONE
     from sweeps.engine.schedule import Schedule
     from sweeps.engine.search import Explorer
-    from sweeps.engine.study import Study, database
+    from sweeps.engine.study import database
 
     # The study is written when it is opened, so what can be refused is refused before.
     path, parents = database(store.root, given.state), asked.parents(store)
     if given.address and not given.local:
         with _connected(resources, given):
             pass
-    with contextlib.closing(Study(path, asked.name, asked.space, smaller=asked.smaller)) as study:
+    with contextlib.closing(asked.study(path)) as study:
         explorer = Explorer(asked, store, study, trials=trials, at_a_time=_concurrency(given))
         schedule = Schedule(explorer.plan(parents), explorer)
         console.print(
@@ -207,16 +228,16 @@ def _search(
         status = _execute(
             schedule, store, resources, given, console, lambda: show.search(asked, store, console, draw=True)
         )
-        if explorer.known < trials and not schedule.count("failed", "blocked"):
-            console.print(f"the space has no more configurations: {explorer.known} of {trials} tried", highlight=False)
-        return status
+        show.search_end(explorer, trials, console)
+        return SOME_FAILED if explorer.diverged else status
 
 
 def _concurrency(given: argparse.Namespace) -> int:
     """Trials at a time on this machine."""
-    fit = max(1, (os.cpu_count() or 1) // (given.cpus * given.workers))
-    if given.gpus:
-        fit = min(fit, max(1, int(_gpus() / (given.gpus * given.workers))))
+    from sweeps.engine.worker import Resources
+
+    here = Resources(given.cpus, given.gpus).fit(os.cpu_count() or 1, _gpus() if given.gpus else 0)
+    fit = max(1, here // given.workers)
     return 1 if given.local else min(fit, given.max_concurrent or fit)
 
 

@@ -14,6 +14,7 @@ from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
 from plm.inits.resume import Resume
 from plm.spec import Checkpoint, RunSpec
+from plm.stand_ins import is_stand_in
 from plm.store import Store
 from plm.tasks import load
 from search_spaces.axis import label
@@ -79,6 +80,12 @@ class Plan:
     def missing(self) -> list[str]:
         """The runs to be executed, parents before children."""
         return [run_id for run_id in self.runs if self.status[run_id] != "done"]
+
+    @cached_property
+    def unresolved(self) -> tuple[str, ...]:
+        """The models and tasks that are known by their numbers alone."""
+        named = {(spec.init.origin, getattr(spec.data, "task", None)) for spec in self.runs.values()}
+        return tuple(sorted({getattr(value, "name", "") for both in named for value in both if is_stand_in(value)}))
 
     def family(self, cell: Cell) -> tuple[Any, ...]:
         """What a cell shares with those that it is compared among: its labels but for the arms' axes and the seed."""
@@ -157,7 +164,11 @@ def _check_texts(runs: dict[str, RunSpec], store: Store) -> None:
     seen = set()
     for spec in runs.values():
         key = (spec.init.architecture(), getattr(spec.data, "task", None))
-        if not isinstance(spec.data, Examples) or key in seen:
+        if (
+            not isinstance(spec.data, Examples)
+            or key in seen
+            or any(map(is_stand_in, (spec.init.origin, spec.data.task)))
+        ):
             continue
         seen.add(key)
         texts = load(spec.data.task)[0].texts[:PROBED_TEXTS]

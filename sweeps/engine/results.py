@@ -56,7 +56,13 @@ class Arm:
     """What always guessing the commonest label scores; None for a regression."""
     environments: tuple[str, ...]
     notes: tuple[str, ...]
-    seconds: float
+    spent: dict[str, tuple[float, float]]
+    """Finished run -> its seconds and FLOPs."""
+
+    @property
+    def seconds(self) -> float:
+        """Of computing."""
+        return sum(seconds for seconds, _ in self.spent.values())
 
 
 def arms(plan: Plan, store: Store) -> list[Arm]:
@@ -110,7 +116,7 @@ def _arm(
         guess=scores.guess(),
         environments=tuple(sorted(scores.environments)),
         notes=tuple(sorted(scores.notes)),
-        seconds=scores.seconds,
+        spent=scores.spent,
     )
 
 
@@ -126,7 +132,7 @@ class _Scores:
     """A task's metric, or the name that runs report it by."""
     environments: frozenset[str]
     notes: frozenset[str]
-    seconds: float
+    spent: dict[str, tuple[float, float]]
 
     @property
     def weighted(self) -> Callable[..., Any]:
@@ -135,7 +141,7 @@ class _Scores:
     @staticmethod
     def read(cells: list[Cell], store: Store, metric: str) -> _Scores:
         values, predictions, labels = dict[int, float](), dict[int, np.ndarray](), np.empty(0)
-        notes, environments, seconds = set[str](), set[str](), 0.0
+        notes, environments, spent = set[str](), set[str](), dict[str, tuple[float, float]]()
         of_task = _metric(cells[0].spec, metric)
         for cell in cells:
             run = RunFolder(store, cell.spec.run_id)
@@ -151,10 +157,8 @@ class _Scores:
                 labels = np.array([r["label"] for r in records])
             notes |= set(result["notes"])
             environments.add(environment(run))
-            seconds += result["seconds"]
-        return _Scores(
-            values, predictions, labels, of_task or metric, frozenset(environments), frozenset(notes), seconds
-        )
+            spent[run.run_id] = result["seconds"], result["flops"]
+        return _Scores(values, predictions, labels, of_task or metric, frozenset(environments), frozenset(notes), spent)
 
     def guess(self) -> float | None:
         if not len(self.labels) or self.metric in ("pearson", "spearman"):
@@ -236,12 +240,9 @@ def table(panel: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
 def caption(panel: Sequence[Arm]) -> list[str]:
     """What must be known to read a panel: metric, fixed axes, comparisons, how much of it is there, what to beware of."""
     first = panel[0]
-    fixed = {a: v for a, v in first.point.items() if len({arm.point[a] for arm in panel}) == 1}
-    done, asked = sum(len(a.seeds) for a in panel), sum(a.asked for a in panel)
     lines = [
-        f"{described(first.metric)}; " + ", ".join(f"{a} {v}" for a, v in fixed.items()),
-        f"{done} of {asked} cells finished ({len({r for a in panel for r in a.runs})} runs, "
-        f"{sum(a.seconds for a in panel) / 60:.0f} min of computing)",
+        f"{described(first.metric)}; " + ", ".join(f"{a} {v}" for a, v in fixed(panel).items()),
+        cost(panel),
         "p: paired t over seeds against the baseline, corrected for the comparisons within each group of arms: "
         + ", ".join(map(str, dict.fromkeys(a.comparisons for a in panel)))
         if any(a.is_baseline for a in panel)
@@ -252,6 +253,22 @@ def caption(panel: Sequence[Arm]) -> list[str]:
         lines.append(f"mixed environments: {'; '.join(sorted(environments))}")
     lines += sorted({f"{note} (in {sum(note in a.notes for a in panel)} arms)" for a in panel for note in a.notes})
     return lines
+
+
+def fixed(panel: Sequence[Arm]) -> dict[str, Any]:
+    """The axes that have one value among some arms."""
+    return {a: v for a, v in panel[0].point.items() if len({arm.point[a] for arm in panel}) == 1}
+
+
+def cost(panel: Sequence[Arm]) -> str:
+    """How much of some arms is there, and what it took; a run that answers several arms counts once."""
+    done, asked = sum(len(a.seeds) for a in panel), sum(a.asked for a in panel)
+    spent = {run_id: each for a in panel for run_id, each in a.spent.items()}
+    return (
+        f"{done} of {asked} cells finished ({len({r for a in panel for r in a.runs})} runs, "
+        f"{sum(seconds for seconds, _ in spent.values()) / 60:.0f} min of computing, "
+        f"{sum(flops for _, flops in spent.values()):.1e} FLOPs)"
+    )
 
 
 def markdown(found: Sequence[Arm]) -> str:
@@ -272,6 +289,11 @@ def markdown(found: Sequence[Arm]) -> str:
 def headline(model: str, task: str) -> str:
     """What a panel is of; a sweep may have neither axis."""
     return ", ".join(filter(None, (task, model))) or "all"
+
+
+def metric_of(arm: Arm) -> str:
+    """An arm's metric without its split."""
+    return arm.metric.removeprefix("val/")
 
 
 def described(metric: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
     from plm.store import Store
     from sweeps.engine.plan import Plan
+    from sweeps.engine.search import Explorer
     from sweeps.engine.setting import Setting
     from sweeps.engine.worker import Resources
 
@@ -25,25 +27,40 @@ def repeated(planned: Plan, console: Console) -> None:
         )
 
 
-def grid_cost(planned: Plan, store: Store, resources: Resources, at_a_time: int, local: bool, console: Console) -> None:
-    """Print what a grid would run and what that costs; refuse what does not fit on the disk."""
-    from sweeps.engine.cost import check_space, detectable, estimate, spreads_of
+def grid_cost(
+    planned: Plan, store: Store, resources: Resources, at_a_time: int, rate: float | None, console: Console
+) -> None:
+    """Print what a grid would run and what that costs; refuse what does not fit on the disk.
+
+    Args:
+        at_a_time: Runs at a time; 0: one, in this process.
+        rate: FLOPs a second of a GPU, for hours by arithmetic; None: a probe, where there is something to be probed.
+    """
+    from sweeps.engine.cost import RATE, check_space, counted, detectable, estimate, spreads_of
     from sweeps.engine.progress import duration
     from sweeps.engine.results import arms
 
     parents = [r for r in planned.missing if r in planned.keep]
-    console.print(
+    answered = Counter(cell.spec.run_id for cell in planned.cells)
+    shared, spared = sum(count > 1 for count in answered.values()), len(planned.cells) - len(answered)
+    lines = [
         f"{len(planned.cells)} cells, {len(planned.runs)} runs: {len(planned.runs) - len(planned.missing)} finished, "
-        f"{len(planned.missing)} to run ({len(parents)} of them parents of others)",
-        highlight=False,
-    )
+        f"{len(planned.missing)} to run ({len(parents)} of them parents of others)"
+    ]
+    lines += [f"{shared} runs answer several cells, as baselines do, which spares {spared}"] * (shared > 0)
+    if planned.unresolved:
+        lines.append(f"known by their numbers alone, not fetched: {', '.join(planned.unresolved)}")
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
     repeated(planned, console)
-    cost = estimate(planned, store, resources, at_a_time, local)
-    console.print(
-        f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, "
-        f"about {duration(cost.wall_seconds)} with {at_a_time} at a time, {cost.gpu_hours:.2f} GPU-hours",
-        highlight=False,
-    )
+    if rate or planned.unresolved:
+        cost = counted(planned, store, rate or RATE)
+        hours = f"{cost.gpu_hours:.2f} GPU-hours at {rate or RATE:.1e} FLOPs a second (--rate)"
+    else:
+        cost = estimate(planned, store, resources, max(1, at_a_time), not at_a_time)
+        hours = (
+            f"about {duration(cost.wall_seconds)} with {max(1, at_a_time)} at a time, {cost.gpu_hours:.2f} GPU-hours"
+        )
+    console.print(f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, {hours}", highlight=False)
     console.print(
         detectable(planned, spreads_of([a.difference.values for a in arms(planned, store) if a.difference])),
         highlight=False,
@@ -61,11 +78,12 @@ def search_cost(
     from sweeps.engine.progress import duration
 
     known = sum(t.outcome in ("done", "pruned", "diverged") for t in tried(asked, store))
-    new, seeds, confirmed = max(0, trials - known), len(asked.seeds), asked.sweep.search.confirmed
+    new, seeds, confirmed = max(0, trials - known), len(asked.seeds), asked.confirmed
+    again = "trials on the front" if asked.sweep.search.second else "best"
     runs = (new + confirmed) * seeds
     console.print(
         f"search {asked.name}: {trials} configurations of {seeds} seeds, {known} known; at most {runs} runs: "
-        f"{new} new configurations, and the {confirmed} best again at fresh seeds",
+        f"{new} new configurations, and the {confirmed} {again} again at fresh seeds",
         highlight=False,
         soft_wrap=True,
     )
@@ -81,7 +99,7 @@ def search_cost(
 
 def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     """Print the tables; write them, the results and the figures if asked to."""
-    from sweeps.engine import pivot, record, results
+    from sweeps.engine import correlation, importance, pivot, record, results
 
     found, shape = results.arms(planned, store), planned.sweep.pivot
     for (model, task), panel in results.panels(found):
@@ -90,13 +108,24 @@ def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     for together in models:
         assert shape is not None
         _print(together.title, pivot.table(together, shape), pivot.caption(together, shape), console)
+    asked = planned.sweep.correlation
+    between = correlation.pairs(asked, found) if asked else []
+    if asked and between:
+        _print("correlations between tasks", correlation.table(between), correlation.caption(asked), console)
+    layers = importance.panels(found, planned.sweep.importance) if planned.sweep.importance else []
+    for weighed in layers:
+        _print(f"{weighed.title}: layers", importance.table(weighed), importance.caption(weighed), console)
     if draw:
-        from sweeps.engine import figures, pivot_figures
+        from sweeps.engine import figures, importance_figures, panels, pivot_figures
 
         record.save(planned.sweep, store)
         first = pivot.markdown(models, shape) if shape else ""
+        first += correlation.markdown(asked, between) if asked else ""
+        first += importance.markdown(layers)
         store.put(f"{record.folder(planned.sweep.name)}/table.md", (first + results.markdown(found)).encode())
         drawn = pivot_figures.save(planned.sweep.name, models, shape, store) if shape else []
+        drawn += importance_figures.save(planned.sweep.name, layers, store)
+        drawn += panels.save(planned.sweep.name, planned.sweep.figures, found, store)
         _files(planned.sweep.name, [*figures.save(planned, found, store), *drawn], store, console)
 
 
@@ -107,11 +136,26 @@ def search(asked: Setting, store: Store, console: Console, draw: bool) -> None:
     trials, name = found.tried(asked, store), asked.sweep.name
     _print(name, found.table(asked, trials), found.caption(asked, trials), console)
     if draw:
-        from sweeps.engine import search_figures
+        from sweeps.engine import front_figures, search_figures
 
         record.save(asked.sweep, store)
         store.put(f"{record.folder(name)}/table.md", found.markdown(asked, trials).encode())
-        _files(name, search_figures.save(asked, trials, store), store, console)
+        drawn = search_figures.save(asked, trials, store) + front_figures.save(asked, trials, store)
+        _files(name, drawn, store, console)
+
+
+def search_end(explorer: Explorer, trials: int, console: Console) -> None:
+    """Say what a search has not done, and why."""
+    if explorer.abandoned:
+        line = f"what trials start from could not be made: {explorer.known} of {trials} configurations tried"
+    elif explorer.exhausted and explorer.known < trials:
+        line = f"the space has no more configurations: {explorer.known} of {trials} tried"
+    else:
+        line = ""
+    if explorer.diverged:
+        line += f"{'; ' * bool(line)}{explorer.diverged} diverged: they count as the worst and are not tried again"
+    if line:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _print(title: str, table: tuple[list[str], list[list[str]]], caption: list[str], console: Console) -> None:

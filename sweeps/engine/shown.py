@@ -195,6 +195,7 @@ def trial_child(trial: dict[str, Any], metric: str, runs: list[Child]) -> Child:
     if outcome == "done" and ended is not None and len(found) == len(runs):
         totals = [(legal_key(metric), mean(found), ended, 0), ("seeds", float(len(found)), ended, 0)]
         totals += [("spread", stdev(found), ended, 0)] if len(found) > 1 else []
+        totals += [(legal_key(name), value, ended, 0) for name, value in trial.get("second", {}).items()]
     name = f"trial {trial['trial']}"
     tags = labels | {
         "run_id": f"{trial['study']}/{trial['trial']}",

@@ -20,7 +20,8 @@ from plm.metrics import REPORTED
 from plm.registry import unknown
 from plm.spec import Checkpoint, RunSpec
 from search_spaces.axis import Axis
-from search_spaces.space import Space, questions
+from search_spaces.space import Space, TiedSpace, questions, tied
+from sweeps.engine.drawing import Correlation, Panels
 
 Grid = Mapping[str, Any]
 Point = dict[str, Any]
@@ -58,17 +59,33 @@ class Pivot:
 
 
 @dataclass(frozen=True)
+class Criterion:
+    """What a search weighs beside its metric: a number that is known of a run before it is trained."""
+
+    name: str
+    """What it is, with its unit."""
+    of: Callable[[RunSpec], float]
+    smaller: bool = True
+    """Whether smaller is better."""
+
+
+@dataclass(frozen=True)
 class Search:
     """How far a search goes, and which of its trials it gives up early.
 
     A trial is compared while its first seed trains (`rungs`) and when some of its seeds are done (`races`); it goes on
     if it is among the best `1 / reduction` of those that came as far: asynchronous successive halving (Li et al. 2020).
+    With a second criterion it is compared with those alone that are no worse by that one.
     """
 
     trials: int = 24
     """Configurations, unless `--num-trials` says otherwise."""
     confirmed: int = 3
-    """How many of the best are measured again, with fresh seeds, on the evaluation split."""
+    """How many of the best are measured again, with fresh seeds, on the evaluation split; of two criteria the front is."""
+    second: Criterion | None = None
+    """The second criterion; what is then looked for is the front: trials that no other beats by both."""
+    beside: str | None = None
+    """A grid whose finished cells of the same fixed axes are drawn beside the front, by its name."""
     rungs: tuple[float, ...] = ()
     """Shares of the first seed's steps; for runs that are evaluated as they train."""
     races: tuple[int, ...] = ()
@@ -82,9 +99,9 @@ class Sweep:
 
     run: Callable[..., RunSpec | None]
     """From one value of each axis (keyword-only parameters) to a run; None: no such cell."""
-    over: Grid | Sequence[Grid] | Space
+    over: Grid | Sequence[Grid] | Space | TiedSpace
     """A grid, or several whose union is asked for. In a grid an axis holds an `Axis`, or is pinned to one plain value.
-    A function of a trial makes the sweep a search."""
+    A function of a trial makes the sweep a search; of a trial and a point, it is told what the search holds fixed."""
     baseline: Callable[[Point], Point] = lambda point: point
     """The cell that a cell is compared with; itself if it is a baseline."""
     arms: tuple[str, ...] = ()
@@ -93,6 +110,12 @@ class Sweep:
     """How a grid is drawn: a figure for each model and task."""
     pivot: Pivot | None = None
     """How all tasks of a grid are shown together."""
+    figures: tuple[Panels, ...] = ()
+    """Further figures of all tasks of a grid."""
+    correlation: Correlation | None = None
+    """How the arms of a grid are compared between tasks."""
+    importance: str | None = None
+    """The axis of masks over which a grid's layers are weighed."""
     fixed: Grid = field(default_factory=dict)
     """Of a search: an `Axis` for each axis that it does not choose. `seed` is folded, the others hold one value."""
     search: Search = Search()
@@ -115,8 +138,8 @@ class Sweep:
             raise ValueError("a search folds its seeds: give fixed an axis seed, and run() a parameter seed.")
 
     def _check_grids(self) -> None:
-        if self.curve is None and self.pivot is None:
-            raise ValueError("a grid needs a curve or a pivot, which says how it is drawn.")
+        if not (self.curve or self.pivot or self.figures or self.importance):
+            raise ValueError("a grid needs a curve, a pivot, figures or importance, which say how it is drawn.")
         for grid in self.grids:
             if set(grid) != set(self.axes):
                 raise ValueError(
@@ -124,6 +147,9 @@ class Sweep:
                 )
         curve, drawn = self.curve, set[str | None](self.pivot.rows if self.pivot else ())
         drawn |= {curve.axis, curve.line, curve.control, curve.beside} if curve else set()
+        drawn |= {axis for figure in self.figures for axis in figure.axes}
+        drawn |= {self.correlation.axis} if self.correlation else set()
+        drawn |= {self.importance}
         for name in sorted(map(str, drawn - {None})):
             if name not in self.axes or name == "seed":
                 raise unknown("axis of the figure", name, [axis for axis in self.axes if axis != "seed"])
@@ -139,9 +165,14 @@ class Sweep:
         return tuple(inspect.signature(self.run).parameters)
 
     @property
-    def space(self) -> Space | None:
+    def space(self) -> Space | TiedSpace | None:
         """Where a search looks; None: it is a grid."""
         return self.over if callable(self.over) else None
+
+    def space_of(self, given: Mapping[str, str]) -> Space:
+        """Where a search looks with the fixed axes' values of the command line."""
+        assert self.space is not None
+        return tied(self.space, lambda: held(self, {n: text for n, text in given.items() if n in self.fixed})[0])
 
     @property
     def grids(self) -> tuple[Grid, ...]:
@@ -190,29 +221,31 @@ def points(sweep: Sweep, given: Mapping[str, str]) -> list[Point]:
     return list(found.values())
 
 
-def check(sweep: Sweep, name: str, text: str) -> None:
-    """Refuse a word `name=text` of the command line that the sweep does not understand; nothing is looked for yet.
+def check(sweep: Sweep, given: Mapping[str, str]) -> None:
+    """Refuse words `name=text` of the command line that the sweep does not understand.
 
     Raises:
         ValueError: an unknown axis, or a value that the axis does not have.
     """
-    if sweep.space is None or name in sweep.fixed:
-        _read(sweep.axis(name), name, text)
-        return
-    asked = questions(sweep.space)
-    if name not in asked:
-        raise unknown("axis", name, [*sweep.fixed, *asked])
-    try:
-        asked[name].narrowed(text)
-    except ValueError as error:
-        raise ValueError(f"axis {name}: {error}") from error
+    searched = [name for name in given if sweep.space and name not in sweep.fixed]
+    for name in given:
+        if name not in searched:
+            _read(sweep.axis(name), name, given[name])
+    asked = questions(sweep.space_of(given)) if searched else {}
+    for name in searched:
+        if name not in asked:
+            raise unknown("axis", name, [*sweep.fixed, *asked])
+        try:
+            asked[name].narrowed(given[name])
+        except ValueError as error:
+            raise ValueError(f"axis {name}: {error}") from error
 
 
 def described(sweep: Sweep) -> dict[str, tuple[str, str]]:
     """Axis -> its default values, and how one is written, for `--help`."""
     searched = {
         name: (str(question), "some of these" if question.choices else "numbers, or a range from:to")
-        for name, question in (questions(sweep.space).items() if sweep.space else ())
+        for name, question in (questions(sweep.space_of({})).items() if sweep.space else ())
     }
     axes = {name: sweep.axis(name) for name in (sweep.fixed if sweep.space else sweep.axes)}
     return searched | {name: (", ".join(map(str, axis.values)), axis.form) for name, axis in axes.items()}
@@ -270,7 +303,7 @@ def shrunk(sweep: Sweep) -> Sweep:
         return None if spec is None else _shrink(spec)
 
     run.__module__, run.__signature__ = sweep.run.__module__, inspect.signature(sweep.run)  # type: ignore[attr-defined]
-    search = replace(sweep.search, trials=2, confirmed=1, races=())
+    search = replace(sweep.search, trials=2, confirmed=1, races=(), beside=None)
     return replace(sweep, run=run, search=search, variant="-smoke")
 
 
@@ -287,8 +320,9 @@ def extremes(cells: Sequence[Point]) -> list[Point]:
 
 def _shrink(value: Any) -> Any:
     """A spec whose whole lineage takes two steps on at most sixteen examples."""
-    if isinstance(value, Checkpoint):
-        return _shrink(value.run).final
+    if isinstance(value, Checkpoint):  # its last step stays the last, and no other becomes it
+        run = _shrink(value.run)
+        return run.final if value.step == value.run.total_steps else run.at(min(value.step, 1))
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     fields = {f.name: _shrink(getattr(value, f.name)) for f in dataclasses.fields(value)}

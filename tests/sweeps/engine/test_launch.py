@@ -60,6 +60,7 @@ def test_the_flags_are_these(question: Sweep) -> None:
         (["model=./nowhere"], "no folder"),
         (["--gpus", "1", "--local"], "this machine has"),
         (["--cpus", "4096", "--local"], "4096 CPUs"),
+        (["--workers", "2", "--gpus", "0.5"], "two of them cannot share one"),
     ],
 )
 def test_a_wrong_command_ends_with_2_and_leaves_nothing(

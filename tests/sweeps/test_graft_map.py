@@ -1,0 +1,49 @@
+"""Grafts over a trajectory: the parent is trained once with the steps that are asked for, and noise stands beside."""
+
+from __future__ import annotations
+
+import pytest
+
+from plm import Store
+from sweeps.engine.drawing import Mark
+from sweeps.engine.plan import plan
+from sweeps.graft_map import place, sweep
+
+
+def test_one_parent_keeps_all_steps(store: Store) -> None:
+    planned = plan(sweep, store, {"seed": "0", "donor": "0,500,noise:matched"})
+    (parent,) = planned.keep
+    assert planned.keep[parent] == (0, 500, 4000)
+    per_size = 1 + 3 * 4  # nothing grafted, and each layer from each donor
+    assert len(planned.runs) == 1 + 2 * per_size
+    assert len(planned.cells) == 2 * 3 * 5
+
+
+def test_a_graft_from_the_last_step_is_the_model(store: Store) -> None:
+    planned = plan(sweep, store, {"seed": "0", "donor": "4000", "size": "100"})
+    assert len({cell.spec.run_id for cell in planned.cells}) == 1
+
+
+def test_a_trajectory_of_folders_will_do(
+    encoder: str, toy: str, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("steps")
+    for step in (0, 10):
+        (folder / f"step{step}").symlink_to(encoder)
+    planned = plan(sweep, store, {"model": str(folder), "task": toy, "size": "16", "seed": "0"})
+    assert {cell.point["donor"] for cell in planned.cells} == {"noise:matched", "noise:bert", "0"}
+    same = {cell.spec.run_id for cell in planned.cells if cell.point["donor"] == "0"}
+    assert len(same) == 1  # both steps are the same files
+
+
+@pytest.mark.parametrize(
+    ("donor", "mask", "marks"),
+    [
+        ("500", "0100", [Mark("layer 1", 500.0)]),
+        ("noise:bert", "0001", [Mark("layer 3", -1.0)]),
+        ("500", "0110", [Mark("0110", 500.0)]),
+        ("500", "0000", []),
+    ],
+)
+def test_a_graft_has_its_place(donor: str, mask: str, marks: list[Mark]) -> None:
+    assert list(place({"donor": donor, "mask": mask})) == marks

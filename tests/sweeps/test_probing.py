@@ -1,0 +1,59 @@
+"""Probes: what is frozen, and that the curve beside them is the grid's own runs."""
+
+from __future__ import annotations
+
+from plm import Load, Store
+from plm.inits.drop import Drop
+from plm.inits.reinit import Reinit
+from sweeps import reinit_grid
+from sweeps.engine.drawing import Mark
+from sweeps.engine.plan import Cell, plan
+from sweeps.probing import place, sweep
+
+
+def cells(store: Store, **given: str) -> dict[tuple[str, int, str], Cell]:
+    planned = plan(sweep, store, {"seed": "0", "task": "sentiment", "size": "100"} | given)
+    return {(c.point["way"], c.point["kept"], c.point["scheme"]): c for c in planned.cells}
+
+
+def test_a_probe_is_of_the_first_layers_with_a_frozen_body(store: Store) -> None:
+    found = cells(store)
+    assert {(way, kept) for way, kept, _ in found} == {
+        *(("probe", kept) for kept in (1, 2, 3, 4)),
+        ("noise", 4),
+        *(("finetune", kept) for kept in (0, 1, 2, 3, 4)),
+    }
+    probe, whole, noise = (
+        found[key].spec for key in (("probe", 1, "bert"), ("probe", 4, "bert"), ("noise", 4, "matched"))
+    )
+    assert isinstance(probe.init, Drop)
+    assert probe.init.layers == (1, 2, 3)
+    assert isinstance(whole.init, Load)
+    assert isinstance(noise.init, Reinit)
+    assert (noise.init.layers, noise.init.scheme) == ((0, 1, 2, 3), "matched")
+    assert {spec.trained for spec in (probe, whole, noise)} == {"head"}
+    assert {spec.optim.lr for spec in (probe, whole, noise)} == {1e-3}
+    assert found["probe", 2, "bert"].spec.run_id == found["probe", 2, "matched"].spec.run_id
+
+
+def test_the_curve_beside_is_the_grid_itself(store: Store) -> None:
+    grid = plan(reinit_grid.sweep, store, {"seed": "0", "task": "sentiment", "size": "100", "scheme": "bert"})
+    ours = {
+        cell.spec.run_id for (way, _, scheme), cell in cells(store).items() if (way, scheme) == ("finetune", "bert")
+    }
+    assert ours == {cell.spec.run_id for cell in grid.cells}
+
+
+def test_other_models_are_probed_for_longer(encoder: str, toy: str, store: Store) -> None:
+    planned = plan(sweep, store, {"model": encoder, "task": toy, "size": "16", "seed": "0", "scheme": "bert"})
+    durations = {(cell.point["way"], cell.point["duration"]) for cell in planned.cells}
+    assert durations == {
+        ("probe", "epochs:40"), ("noise", "epochs:40"), ("finetune", "epochs:3"), ("finetune", "steps:450"),
+    }  # fmt: skip
+
+
+def test_both_curves_have_their_place() -> None:
+    assert list(place({"way": "probe", "kept": 2, "duration": "epochs:40"})) == [Mark("probe, body frozen", 2)]
+    assert list(place({"way": "noise", "kept": 4, "duration": "epochs:40"})) == [Mark("probe of all layers redrawn")]
+    (tuned,) = place({"way": "finetune", "kept": 0, "duration": "steps:450"})
+    assert (tuned.x, "steps:450" in tuned.line) == (0, True)

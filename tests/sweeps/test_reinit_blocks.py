@@ -1,0 +1,52 @@
+"""Blocks: which cells there are, and where each mask stands in the figure."""
+
+from __future__ import annotations
+
+import pytest
+
+from plm import Load, Store
+from plm.inits.reinit import Reinit
+from sweeps.engine.drawing import Mark
+from sweeps.engine.plan import plan
+from sweeps.reinit_blocks import place, sweep
+
+
+@pytest.mark.parametrize(
+    ("mask", "marks"),
+    [
+        ("000000", [Mark("nothing redrawn")]),
+        ("111111", [Mark("all redrawn")]),
+        ("011000", [Mark("2 layers redrawn", 1)]),
+        ("100111", [Mark("2 layers alone kept", 1)]),
+        ("000100", [Mark("1 layer redrawn", 3)]),
+        ("110111", [Mark("1 layer alone kept", 2)]),
+        ("000111", [Mark("3 layers redrawn", 3), Mark("3 layers alone kept", 0)]),
+        ("010101", [Mark("every second layer redrawn", 1)]),
+        ("110100", [Mark("redrawn: 110100", 0)]),
+    ],
+)
+def test_a_mask_has_its_place(mask: str, marks: list[Mark]) -> None:
+    assert list(place({"mask": mask})) == marks
+
+
+def test_the_cells_are_those_of_the_question(encoder: str, toy: str, store: Store) -> None:
+    planned = plan(sweep, store, {"model": encoder, "task": toy, "size": "16", "seed": "0:2"})
+    points = [cell.point for cell in planned.cells]
+    assert {p["mask"] for p in points} == {"00", "11", "10", "01"}
+    assert {p["scheme"] for p in points} == {"bert", "matched"}
+    assert {p["duration"] for p in points} == {"epochs:3", "steps:450"}
+    assert len(planned.runs) == (1 + 2 * 3) * 2 * 2  # nothing redrawn has no scheme
+    for cell in planned.cells:
+        init = cell.spec.init
+        if isinstance(init, Reinit):
+            assert "".join("01"[layer in init.layers] for layer in range(2)) == cell.point["mask"]
+            assert (init.scheme, init.seed) == (cell.point["scheme"], cell.point["seed"])
+        else:
+            assert isinstance(init, Load)
+            assert cell.point["mask"] == "00"
+
+
+def test_blocks_of_the_embedded_default(store: Store) -> None:
+    planned = plan(sweep, store, {"seed": "0", "scheme": "bert", "task": "sentiment"})
+    found = [cell.point["mask"] for cell in planned.cells]
+    assert found == ["0000", "1111", "1100", "0110", "0011", "1001", "1000", "0100", "0010", "0001", "1010", "0101"]

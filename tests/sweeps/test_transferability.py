@@ -1,0 +1,113 @@
+"""The whole paper: what it plans is what the paper ran, priced without any file of it, and drawn in its seven figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from staged import stage
+
+from plm import Store, stand_ins
+from sweeps.engine import launch, panels, results
+from sweeps.engine.plan import Cell, plan
+from sweeps.engine.sweep import Point, points
+from sweeps.papers.tamkin2020 import FIGURES
+from sweeps.transferability import sweep
+
+
+@pytest.fixture(autouse=True)
+def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has been fetched."""
+    monkeypatch.setattr("plm.stand_ins._is_cached", lambda _: False)
+    monkeypatch.setattr("plm.stand_ins._is_prepared", lambda _: False)
+
+
+@pytest.fixture
+def whole() -> list[Point]:
+    """All cells, those of them that are no run included."""
+    with stand_ins.allowed():
+        return points(sweep, {"scale": "paper"})
+
+
+def test_the_fine_tunings_are_the_papers(whole: list[Point]) -> None:
+    def cells(experiment: str, **point: object) -> int:
+        return sum({"experiment": experiment, **point}.items() <= cell.items() for cell in whole)
+
+    assert cells("progressive", size=500) == 3 * 13 * 50
+    assert cells("progressive", size=5000) == 3 * 13 * 3
+    assert cells("progressive", size=50_000) == 3 * 13 * 3
+    assert cells("progressive", task="glue/cola", size=8551) == 13 * 3
+    assert cells("blocks") == 3 * 10 * (10 + 10 + 2)
+    assert cells("singles") == 3 * 3 * (12 + 2)
+    assert cells("permutation") == 3 * (10 + 2)
+    assert cells("probing") == 3 * 12 * 10
+    assert cells("keep_layer_norm") == cells("faster") == 3 * 13 * 3
+    assert {cell["seed"] for cell in whole if cell["experiment"] == "permutation"} == {1}
+
+
+def test_settings_are_the_papers(whole: list[Point]) -> None:
+    with stand_ins.allowed():
+        specs = [(cell, sweep.run(**cell)) for cell in whole if cell["seed"] == 1 and cell["size"] != 500]
+    assert [(cell["task"], cell["size"]) for cell, spec in specs if spec is None] == [("glue/cola", 50_000)] * 13
+    found = [(cell, spec) for cell, spec in specs if spec]
+    assert {spec.batch_size for _, spec in found} == {8}
+    assert {spec.optim.lr for _, spec in found} == {2e-5}
+    assert {(spec.optim.weight_decay, spec.optim.warmup_steps) for _, spec in found} == {(0.0, 0)}
+    assert {(cell["experiment"] == "probing", str(spec.duration), spec.trained) for cell, spec in found} == {
+        (True, "epochs:40", "head"), (False, "epochs:3", "all"),
+    }  # fmt: skip
+    faster = Counter(spec.optim.redrawn_lr for cell, spec in found if cell["experiment"] == "faster")
+    assert faster == {5.0: 3 * 12, 1.0: 3}
+    kept = [spec.init for cell, spec in found if cell["experiment"] == "keep_layer_norm" and "1" in cell["change"]]
+    assert {getattr(init, "layer_norm", None) for init in kept} == {"keep"}
+
+
+def test_a_plan_needs_no_file_of_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["scale=paper", "experiment=blocks", "seed=1:3", "--dry-run", "--store", str(store.root)]
+    assert launch.main(sweep, [*words, "--rate", "1e13"]) == 0
+    said = capsys.readouterr().out
+    assert "known by their numbers alone, not fetched: bert-base-uncased, cola, qnli, sst2" in said
+    assert "132 cells, 132 runs: 0 finished, 132 to run" in said
+    assert "GPU-hours at 1.0e+13 FLOPs a second (--rate)" in said
+    assert not store.root.exists()
+
+
+def test_hours_are_flops_over_the_rate(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["scale=paper", "experiment=blocks", "seed=1", "--dry-run", "--store", str(store.root), "--rate"]
+    hours = []
+    for rate in ("1e12", "2e12"):
+        assert launch.main(sweep, [*words, rate]) == 0
+        hours.append(float(capsys.readouterr().out.split(" GPU-hours")[0].split()[-1]))
+    assert hours[0] == pytest.approx(2 * hours[1], rel=0.01)
+    assert launch.main(sweep, ["scale=paper", "--table", "--store", str(store.root)]) == 2  # to run, it must be fetched
+    assert "could not be had" in capsys.readouterr().err
+
+
+def test_every_figure_is_drawn_from_any_model(encoder: str, toy: str, store: Store) -> None:
+    given = {"model": encoder, "task": toy, "size": "16", "seed": "1:3", "scheme": "bert"}
+    given |= {"duration": "steps:3", "lr": "1e-3"}
+
+    def score(cell: Cell) -> float:
+        return 0.5 + 0.1 * cell.point["change"].count("0") + 0.01 * cell.point["seed"]
+
+    stage(plan(sweep, store, given), store, score)
+    arms = results.arms(plan(sweep, store, given), store)
+    keys = panels.save("t", FIGURES, arms, store)
+    drawn = {Path(key).stem for key in keys}
+    assert drawn == {figure.name for figure in FIGURES}
+    figures = {figure.name: panels.draw(figure, arms) for figure in FIGURES}
+    lines = {
+        name: {
+            str(line.get_label())
+            for ax in figure.axes
+            for line in ax.lines
+            if not str(line.get_label()).startswith("_")
+        }
+        for name, figure in figures.items()
+        if figure
+    }
+    assert {"fine-tuned", "probe"} <= lines["progressive"]
+    assert {"redrawn layers five times as fast", "all at one rate"} <= lines["faster"]
+    assert {"norms kept", "norms reset"} <= lines["keep_layer_norm"]
+    assert {"layers in order", "all layers redrawn"} <= lines["permutations"]
