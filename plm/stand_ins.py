@@ -66,7 +66,7 @@ def task(name: str) -> Task | None:
 def is_stand_in(value: Any) -> bool:
     """Whether a model or a task is known by its numbers alone."""
     if isinstance(value, External):
-        return value.files[0][0] == MARK
+        return any(name == MARK for name, _ in value.files)
     return str(getattr(value, "rows", "")).startswith(f"{MARK} ")
 
 

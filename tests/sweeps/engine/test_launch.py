@@ -32,6 +32,7 @@ FLAGS = {
     "--state",
     "--keep-weights",
     "--dry-run",
+    "--rate",
     "--smoke",
     "--local",
     "--table",

@@ -180,7 +180,7 @@ def test_a_spread_is_over_seeds() -> None:
 def test_a_pivot_names_axes_that_exist(question: Sweep) -> None:
     with pytest.raises(ValueError, match="unknown axis of the figure 'sharng'"):
         replace(architectures, pivot=replace(SHAPE, rows=("embedding_size", "sharng")))
-    with pytest.raises(ValueError, match="a curve or a pivot"):
+    with pytest.raises(ValueError, match="a grid needs a curve, a pivot"):
         replace(question, curve=None)
 
 
