@@ -31,7 +31,7 @@ def write(path: Path, texts: Iterable[str], column: str = "text") -> None:
     jsonl = ".jsonl" in path.name
     lines = [json.dumps({"id": i, column: text}) if jsonl else text for i, text in enumerate(texts)]
     data = "\n\n".join(lines).encode()
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
 @pytest.mark.parametrize("ending", EXTENSIONS)
@@ -145,8 +145,8 @@ def test_a_file_that_changed_is_refused(toy_corpus, tmp_path):
     ("name", "data", "said"),
     [
         ("train.txt", b"caf\xe9", "is not UTF-8"),
-        ("train.txt.gz", gzip.compress(b"caf\xe9"), "is not UTF-8"),
-        ("train.txt.gz", gzip.compress(b"one two three")[:-9], "cannot be unpacked"),
+        ("train.txt.gz", gzip.compress(b"caf\xe9", mtime=0), "is not UTF-8"),
+        ("train.txt.gz", gzip.compress(b"one two three", mtime=0)[:-9], "cannot be unpacked"),
         ("train.jsonl", b'{"body": "x"}\n', r"has no column 'text'; there are \['body'\]"),
         ("train.jsonl", b'{"text": null}\n', "column 'text' is null in row 0"),
         ("train.jsonl", b'{"text": "x"}\n\n{"body": "x"}\n', "column 'text' is null in row 1"),
