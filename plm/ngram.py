@@ -177,7 +177,8 @@ Table = tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]
 
 
 def weighed(
-    tables: Sequence[Table], shares: Sequence[float]
+    tables: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    shares: Sequence[float],  # each of its own length
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """The n-grams of several texts, how often they occur, and how often if each text were its share of them all."""
     if len(tables) == 1:
