@@ -130,7 +130,7 @@ def pipeline(spec: Any, store: Path, step_seconds: float) -> float:
 def stall(spec: Any, store: Path, threads: int) -> float:
     """How much longer a step takes that writes a checkpoint, in steps: the median over checkpoints."""
     from plm import Execution, train
-    from plm.evaluate import EVALUATIONS
+    from plm.train import evaluate_every
 
     marks: list[float] = []
 
@@ -142,7 +142,7 @@ def stall(spec: Any, store: Path, threads: int) -> float:
     train(spec, store=store, execution=Execution(threads=threads, keep=keep, save_seconds=1e9), should_stop=stamp)
     took = [after - before for before, after in pairwise(marks)]
     # Between two stamps lie a save, a step, and the evaluation of what the step left.
-    evaluated = {step - 1 for step in range(0, spec.total_steps, spec.total_steps // EVALUATIONS)}
+    evaluated = {step - 1 for step in range(0, spec.total_steps, evaluate_every(spec, spec.total_steps))}
     plain = statistics.median(
         t for step, t in enumerate(took) if step not in {*keep, *evaluated} and step - 1 not in keep
     )

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from plm.inits.reinit import BIASES, LAYER_NORMS, PARTS
+from plm.inits.reinit import check_options
 from plm.models import layers as layers_of
-from plm.registry import unknown
 from plm.rng import seed_of, torch_stream
 
 STD = 0.02
@@ -40,7 +39,7 @@ def _released(old: Tensor, draw: torch.Generator) -> Tensor:
     return nn.init.trunc_normal_(torch.empty(old.shape), std=STD, a=-cut, b=cut, generator=draw)
 
 
-SCHEMES: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+DRAWS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "bert": _bert,
     "matched": _matched,
     "shuffle": _shuffle,
@@ -94,17 +93,9 @@ def reinitialize(
             parameter of a kind that is not known; nothing has been changed then.
         RuntimeError: a drawn tensor did not change, or a reset one is not at its target.
 
-    Source: Tamkin et al. 2020, section 2, and examples/run_glue.py of their code.
+    Source: Tamkin et al. 2020, section 2, and the released code.
     """
-    for what, given, allowed in (
-        ("scheme", scheme, (*SCHEMES, "family")),
-        ("bias", bias, BIASES),
-        ("layer_norm", layer_norm, LAYER_NORMS),
-        ("pooler", pooler, PARTS),
-        ("embeddings", embeddings, PARTS),
-    ):
-        if given not in allowed:
-            raise unknown(what, given, allowed)
+    check_options(scheme, bias, layer_norm, pooler, embeddings)
     parts = chosen(model, sorted(set(layers)), pooler, embeddings)
     plan = list(_plan(model, parts, _How(scheme, bias, layer_norm, seed)))
     for name, parameter, new in plan:
@@ -210,7 +201,7 @@ def _new_value(
             else torch.zeros_like(old)
         )
     if old.ndim >= 2:
-        return SCHEMES[how.scheme](old, draw) if own is None else own
+        return DRAWS[how.scheme](old, draw) if own is None else own
     if name.endswith("bias"):
         return torch.zeros_like(old) if how.bias == "zero" else None
     raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,10 @@ def test_the_new_task_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for split in (train, held_out):
         assert all(label == (len(text.split()) > 6) for (text,), label in zip(split.texts, split.labels, strict=True))
         assert 0.1 < sum(split.labels) / len(split.labels) < 0.9
+
+
+def test_what_is_done_to_layers_is_spelt_as_it_is_printed(make_bert: Callable[..., str], toy_task: str) -> None:
+    code = next(text for kind, text in BLOCKS if kind == "python" and "plm.permute(" in text)
+    assert {"permute", "graft", "drop", "reinit"} <= set(re.findall(r"plm\.(\w+)\(", code))
+    encoder = make_bert("six", num_hidden_layers=6)
+    exec("import plm\n" + code.replace("path/to/encoder", encoder).replace("path/to/task", toy_task), {})

@@ -22,6 +22,23 @@ POOLED = ("albert", "albert-sharing", "bert", "ernie", "megatron-bert", "rembert
 """Families that classify from a pooler which belongs to the body."""
 
 
+def check_options(scheme: str, bias: str, layer_norm: str, pooler: str, embeddings: str) -> None:
+    """Refuse an option that is not known.
+
+    Raises:
+        ValueError: with the nearest one that is.
+    """
+    for what, given, allowed in (
+        ("scheme", scheme, SCHEMES),
+        ("bias", bias, BIASES),
+        ("layer_norm", layer_norm, LAYER_NORMS),
+        ("pooler", pooler, PARTS),
+        ("embeddings", embeddings, PARTS),
+    ):
+        if given not in allowed:
+            raise unknown(what, given, allowed)
+
+
 @dataclass(frozen=True)
 class Reinit(Init):
     """Pretrained weights with some layers redrawn. `plm.reinit` makes one from a mask."""
@@ -42,15 +59,7 @@ class Reinit(Init):
     embeddings: str = neutral("keep")
 
     def __post_init__(self) -> None:
-        for what, given, allowed in (
-            ("scheme", self.scheme, SCHEMES),
-            ("bias", self.bias, BIASES),
-            ("layer_norm", self.layer_norm, LAYER_NORMS),
-            ("pooler", self.pooler, PARTS),
-            ("embeddings", self.embeddings, PARTS),
-        ):
-            if given not in allowed:
-                raise unknown(what, given, allowed)
+        check_options(self.scheme, self.bias, self.layer_norm, self.pooler, self.embeddings)
         origin = treatable(self.origin)
         if not self.layers and self.pooler == self.embeddings == "keep":
             raise ValueError("no layer to redraw: that is Load(origin). plm.reinit chooses between the two.")

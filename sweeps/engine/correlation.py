@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from sweeps.engine.drawing import Correlation
+from sweeps.engine.markdown import section
 from sweeps.engine.results import Arm
 from sweeps.engine.stats import Interval
 
@@ -138,7 +139,4 @@ def markdown(correlation: Correlation, found: Sequence[Pair]) -> str:
     """The table as Markdown; empty where there is no pair."""
     if not found:
         return ""
-    head, rows = table(found)
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    said = [f"- {line}" for line in caption(correlation)]
-    return "\n".join([f"## {correlation.axis}: correlations between tasks", "", *lines, "", *said, "\n"])
+    return section(f"{correlation.axis}: correlations between tasks", *table(found), caption(correlation))

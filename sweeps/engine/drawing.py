@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from plm.registry import unknown
+
 KINDS = ("lines", "seeds", "violins", "map")
 """Means joined by lines; each seed a point; the spread of all arms of a line; a difference as a shade."""
 
@@ -48,7 +50,8 @@ class Panels:
     """What stands below an x; None: the number."""
 
     def __post_init__(self) -> None:
-        assert self.kind in KINDS
+        if self.kind not in KINDS:
+            raise unknown("kind of figure", self.kind, KINDS)
 
     @property
     def axes(self) -> set[str]:

@@ -6,7 +6,6 @@ that a black-and-white print can be read.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from plm.curves import COLOURS, MARKERS, STYLE, image
 from plm.metrics import METRICS
 from plm.store import Store
 from sweeps.engine.plan import Plan
@@ -27,16 +27,7 @@ from sweeps.engine.record import folder
 from sweeps.engine.results import Arm, caption, headline, panels
 from sweeps.engine.sweep import Curve
 
-COLOURS = ("#1b3a5c", "#c8553d", "#3f7d58", "#8a6f9e", "#7a7a7a")
-MARKERS = ("o", "s", "^", "D", "v")
 DASHES = ("-", "--", "-.", ":")
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "plm",
-    "svg.fonttype": "none",
-}
 
 
 def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
@@ -45,21 +36,22 @@ def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
     for (model, task), panel in panels(found):
         if plan.sweep.curve is None or not any(arm.estimate for arm in panel):
             continue
-        figure = draw(plan.sweep.curve, panel)
-        for kind in ("png", "svg"):
-            place = "-".join(filter(None, (model, task))).replace("/", "--") or "all"
-            keys.append(f"{folder(plan.sweep.name)}/figures/{place}/curve.{kind}")
-            store.put(keys[-1], image(figure, kind))
-        plt.close(figure)
+        keys += put(draw(plan.sweep.curve, panel), plan.sweep.name, subject(model, task), "curve", store)
     return keys
 
 
-def image(figure: Figure, kind: str) -> bytes:
-    """A figure as the bytes of a file."""
-    sink = io.BytesIO()
-    with plt.rc_context(STYLE):  # the salt makes the same figure the same bytes
-        figure.savefig(sink, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
-    return sink.getvalue()
+def subject(model: str, task: str) -> str:
+    """The name of the folder with the figures of a model and a task; a sweep may have neither axis."""
+    return "-".join(filter(None, (model, task))) or "all"
+
+
+def put(figure: Figure, sweep: str, of: str, name: str, store: Store) -> list[str]:
+    """Write a figure of something as png and svg, and close it; the keys in the store."""
+    keys = [f"{folder(sweep)}/figures/{of.replace('/', '--')}/{name}.{kind}" for kind in ("png", "svg")]
+    for key in keys:
+        store.put(key, image(figure, key.rpartition(".")[2]))
+    plt.close(figure)
+    return keys
 
 
 def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:

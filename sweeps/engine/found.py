@@ -15,6 +15,7 @@ from typing import Any
 from plm.store import RunFolder, Store
 from search_spaces.axis import label
 from sweeps.engine.front import front, front_probabilities
+from sweeps.engine.markdown import section
 from sweeps.engine.progress import short
 from sweeps.engine.record import noted_trials
 from sweeps.engine.results import described
@@ -188,6 +189,4 @@ def caption(setting: Setting, trials: Sequence[Tried]) -> list[str]:
 
 def markdown(setting: Setting, trials: Sequence[Tried]) -> str:
     """The table as Markdown."""
-    head, rows = table(setting, trials)
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
-    return "\n".join([*lines, "", *(f"- {line}" for line in caption(setting, trials))]) + "\n"
+    return section(None, *table(setting, trials), caption(setting, trials))

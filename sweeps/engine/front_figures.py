@@ -16,14 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from plm.curves import COLOURS, STYLE
 from plm.metrics import REPORTED
 from plm.spec import RunSpec
 from plm.store import RunFolder, Store
 from search_spaces.axis import label
-from sweeps.engine.figures import COLOURS, STYLE, image
+from sweeps.engine.figures import put
 from sweeps.engine.found import Tried, caption, chances, on_front
 from sweeps.engine.front import front
-from sweeps.engine.record import folder, noted
+from sweeps.engine.record import noted
 from sweeps.engine.setting import Setting
 from sweeps.engine.stats import seeds_interval
 
@@ -60,12 +61,8 @@ def save(setting: Setting, trials: Sequence[Tried], store: Store) -> list[str]:
     """Draw and write the figure; its keys in the store, none where there is no second criterion or no trial yet."""
     if setting.sweep.search.second is None or not on_front(setting, trials):
         return []
-    figure, keys = draw(setting, trials, references(setting, store)), []
-    for kind in ("png", "svg"):
-        keys.append(f"{folder(setting.sweep.name)}/figures/{setting.name}/front.{kind}")
-        store.put(keys[-1], image(figure, kind))
-    plt.close(figure)
-    return keys
+    figure = draw(setting, trials, references(setting, store))
+    return put(figure, setting.sweep.name, setting.name, "front", store)
 
 
 def draw(setting: Setting, trials: Sequence[Tried], beside: Sequence[Reference]) -> Figure:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeps.engine import results
+from sweeps.engine.markdown import section
 from sweeps.engine.results import Arm
 from sweeps.engine.stats import Interval, seeds_interval
 
@@ -230,11 +231,4 @@ def caption(panel: Panel) -> list[str]:
 
 def markdown(found: Sequence[Panel]) -> str:
     """All panels as Markdown."""
-    parts = []
-    for panel in found:
-        head, rows = table(panel)
-        lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
-        parts.append(
-            "\n".join([f"## {panel.title}: layers", "", *lines, "", *(f"- {line}" for line in caption(panel))])
-        )
-    return "".join(f"{part}\n\n" for part in parts)
+    return "".join(section(f"{panel.title}: layers", *table(panel), caption(panel)) for panel in found)

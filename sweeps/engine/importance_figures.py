@@ -10,28 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from plm.curves import COLOURS, STYLE
 from plm.metrics import METRICS
 from plm.store import Store
-from sweeps.engine.figures import COLOURS, STYLE, image
+from sweeps.engine.figures import put, subject
 from sweeps.engine.importance import Importance, Panel, Worth, caption
-from sweeps.engine.record import folder
 
 
 def save(sweep: str, found: Sequence[Panel], store: Store) -> list[str]:
     """Draw and write the figures, one for each model and task; their keys in the store."""
-    keys = []
     groups: dict[tuple[str, str], list[Panel]] = {}
     for panel in found:
         if panel.arms:
             groups.setdefault((str(panel.point.get("model", "")), str(panel.point.get("task", ""))), []).append(panel)
-    for place, panels in groups.items():
-        figure = draw(panels)
-        for kind in ("png", "svg"):
-            where = "-".join(filter(None, place)).replace("/", "--") or "all"
-            keys.append(f"{folder(sweep)}/figures/{where}/importance.{kind}")
-            store.put(keys[-1], image(figure, kind))
-        plt.close(figure)
-    return keys
+    return [key for of, panels in groups.items() for key in put(draw(panels), sweep, subject(*of), "importance", store)]
 
 
 def draw(panels: Sequence[Panel]) -> Figure:

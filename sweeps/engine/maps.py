@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from plm.curves import STYLE
 from sweeps.engine.drawing import Panels
-from sweeps.engine.figures import STYLE
 from sweeps.engine.panels import Placed, finish, grid, of_panel, place, title
 from sweeps.engine.results import Arm
 

@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.drawing import Mark, Panels
-from sweeps.engine.figures import COLOURS, DASHES, MARKERS, STYLE, image, legend
-from sweeps.engine.record import folder
+from sweeps.engine.figures import DASHES, legend, put, subject
 from sweeps.engine.results import Arm, cost, fixed, metric_of
 
 Key = tuple[tuple[Any, ...], str]
@@ -77,12 +77,8 @@ def save(name: str, drawn: Sequence[Panels], found: Sequence[Arm], store: Store)
         for panels in drawn:
             arms = [arm for arm in found if arm.point.get("model", "") == model and arm.estimate]
             figure = (draw_map if panels.kind == "map" else draw)(panels, arms)
-            if figure is None:
-                continue
-            for kind in ("png", "svg"):
-                keys.append(f"{folder(name)}/figures/{str(model).replace('/', '--') or 'all'}/{panels.name}.{kind}")
-                store.put(keys[-1], image(figure, kind))
-            plt.close(figure)
+            if figure is not None:
+                keys += put(figure, name, subject(str(model), ""), panels.name, store)
     return keys
 
 

@@ -6,7 +6,7 @@ which model. A mean over tasks is taken seed by seed, so that its spread is that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from plm.data.examples import Examples
 from plm.spec import RunSpec
 from plm.store import RunFolder, Store
+from sweeps.engine.markdown import section
 from sweeps.engine.plan import Cell, Plan
 from sweeps.engine.sweep import Pivot, Point
 
@@ -93,13 +94,13 @@ def panels(plan: Plan, pivot: Pivot, store: Store) -> list[Panel]:
 
 
 def _row(labels: tuple[Any, ...], cells: Sequence[Cell], pivot: Pivot, store: Store) -> Row:
-    first = pretraining(cells[0].spec)
-    parents = {cell.point["seed"]: pretraining(cell.spec) for cell in cells}
+    first = pretraining(cells[0].run)
+    parents = {cell.point["seed"]: pretraining(cell.run) for cell in cells}
     asked, scores = dict[str, dict[Any, float]](), dict[str, dict[Any, float]]()
     for cell in cells:
-        task, tuned = str(cell.labels["task"]), isinstance(cell.spec.data, Examples)
+        task, tuned = str(cell.labels["task"]), isinstance(cell.run.data, Examples)
         values = (scores if tuned else asked).setdefault(task, {})
-        value = _metric(cell.spec, "val/score" if tuned else f"val/{task}_accuracy", store)
+        value = _metric(cell.run, "val/score" if tuned else f"val/{task}_accuracy", store)
         if value is not None:
             values[cell.point["seed"]] = value
     return Row(
@@ -181,12 +182,4 @@ def caption(panel: Panel, pivot: Pivot) -> list[str]:
 
 def markdown(found: Sequence[Panel], pivot: Pivot) -> str:
     """All panels as Markdown."""
-    return "".join("\n".join([f"## {panel.title}", "", *_lines(panel, pivot), "\n"]) for panel in found)
-
-
-def _lines(panel: Panel, pivot: Pivot) -> Iterator[str]:
-    head, rows = table(panel, pivot)
-    for cells in (head, ["---"] * len(head), *rows):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-    yield ""
-    yield from (f"- {line}" for line in caption(panel, pivot))
+    return "".join(section(panel.title, *table(panel, pivot), caption(panel, pivot)) for panel in found)

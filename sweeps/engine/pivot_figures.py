@@ -12,10 +12,10 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
-from sweeps.engine.figures import COLOURS, MARKERS, STYLE, image
+from sweeps.engine.figures import put
 from sweeps.engine.pivot import Panel, Row, Spread, caption, columns
-from sweeps.engine.record import folder
 from sweeps.engine.stats import seeds_interval
 from sweeps.engine.sweep import Pivot
 
@@ -30,11 +30,7 @@ def save(name: str, found: Sequence[Panel], pivot: Pivot, store: Store) -> list[
         if not _subplots(panel):
             continue
         place = panel.title + (f"-{number}" if several else "")
-        figure = draw(panel, pivot)
-        for kind in ("png", "svg"):
-            keys.append(f"{folder(name)}/figures/{place.replace('/', '--')}/tasks.{kind}")
-            store.put(keys[-1], image(figure, kind))
-        plt.close(figure)
+        keys += put(draw(panel, pivot), name, place, "tasks", store)
     return keys
 
 

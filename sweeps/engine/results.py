@@ -15,6 +15,7 @@ from plm.metrics import METRICS, REPORTED
 from plm.predictions import from_parquet, predicted
 from plm.spec import RunSpec
 from plm.store import RunFolder, Store
+from sweeps.engine.markdown import section
 from sweeps.engine.plan import Cell, Plan
 from sweeps.engine.record import environment
 from sweeps.engine.stats import (
@@ -69,7 +70,7 @@ def arms(plan: Plan, store: Store) -> list[Arm]:
     """Summarise the finished runs of a plan, in the order of its cells."""
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in plan.cells:
-        if plan.sweep.metric != "val/score" or hasattr(cell.spec.data, "task"):  # a pretraining itself has no score
+        if plan.sweep.metric != "val/score" or hasattr(cell.run.data, "task"):  # a pretraining itself has no score
             groups.setdefault(_without_seed(cell.labels), []).append(cell)
     scores = {key: _Scores.read(cells, store, plan.sweep.metric) for key, cells in groups.items()}
     differences = {key: _difference(plan, cells[0], scores) for key, cells in groups.items()}
@@ -142,7 +143,7 @@ class _Scores:
     def read(cells: list[Cell], store: Store, metric: str) -> _Scores:
         values, predictions, labels = dict[int, float](), dict[int, np.ndarray](), np.empty(0)
         notes, environments, spent = set[str](), set[str](), dict[str, tuple[float, float]]()
-        of_task = _metric(cells[0].spec, metric)
+        of_task = _metric(cells[0].run, metric)
         for cell in cells:
             run = RunFolder(store, cell.spec.run_id)
             if run.status() != "done":
@@ -273,17 +274,7 @@ def cost(panel: Sequence[Arm]) -> str:
 
 def markdown(found: Sequence[Arm]) -> str:
     """All panels as Markdown."""
-    parts = []
-    for (model, task), panel in panels(found):
-        head, rows = table(panel)
-        cells = [head, ["---"] * len(head), *rows]
-        parts.append(
-            f"## {headline(model, task)}\n\n"
-            + "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in cells)
-            + "\n\n"
-            + "\n".join(f"- {line}" for line in caption(panel))
-        )
-    return "\n\n".join(parts) + "\n"
+    return "".join(section(headline(*of), *table(panel), caption(panel)) for of, panel in panels(found))
 
 
 def headline(model: str, task: str) -> str:

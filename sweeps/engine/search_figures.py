@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from plm.curves import COLOURS, STYLE
 from plm.metrics import REPORTED
 from plm.store import Store
 from search_spaces.space import questions
-from sweeps.engine.figures import COLOURS, STYLE, image
+from sweeps.engine.figures import put
 from sweeps.engine.found import Tried, caption
-from sweeps.engine.record import folder
 from sweeps.engine.setting import Setting
 
 COLUMNS, ROOM = 3, 40
@@ -27,13 +27,7 @@ def save(setting: Setting, trials: Sequence[Tried], store: Store) -> list[str]:
     """Draw and write the figure; its keys in the store."""
     if not any(t.value is not None for t in trials):
         return []
-    figure = draw(setting, trials)
-    keys = []
-    for kind in ("png", "svg"):
-        keys.append(f"{folder(setting.sweep.name)}/figures/{setting.name}/search.{kind}")
-        store.put(keys[-1], image(figure, kind))
-    plt.close(figure)
-    return keys
+    return put(draw(setting, trials), setting.sweep.name, setting.name, "search", store)
 
 
 def draw(setting: Setting, trials: Sequence[Tried]) -> Figure:

@@ -15,7 +15,7 @@ from plm.inits.reinit import SCHEMES as NAMED_SCHEMES
 from plm.inits.reinit import Reinit
 from plm.modeling.electra import ElectraForJointPreTraining
 from plm.models import layers
-from plm.redraw import SCHEMES, reinitialize
+from plm.redraw import DRAWS, reinitialize
 from plm.rng import torch_stream
 
 SMALL = {
@@ -187,12 +187,12 @@ def test_the_options_do_what_they_say(bert):
 
 
 def test_the_schemes_have_one_list():
-    assert (*SCHEMES, "family") == NAMED_SCHEMES
+    assert (*DRAWS, "family") == NAMED_SCHEMES
 
 
 def test_the_bert_scheme_has_the_paper_s_spread():
     """.02 cut at two standard deviations leaves .0176; the released code's .0005 must not come back by itself."""
-    new = SCHEMES["bert"](torch.zeros(512, 512), torch.Generator().manual_seed(0))
+    new = DRAWS["bert"](torch.zeros(512, 512), torch.Generator().manual_seed(0))
     assert new.std().item() == pytest.approx(0.0176, abs=2e-4)
     assert new.abs().max() <= 0.04
     assert new.mean().abs() < 1e-4
@@ -200,7 +200,7 @@ def test_the_bert_scheme_has_the_paper_s_spread():
 
 def test_the_released_scheme_has_the_code_s_spread():
     """The cut in standardised units: nothing beyond .0008, nearly uniform up to there."""
-    new = SCHEMES["released"](torch.zeros(512, 512), torch.Generator().manual_seed(0))
+    new = DRAWS["released"](torch.zeros(512, 512), torch.Generator().manual_seed(0))
     assert new.std().item() == pytest.approx(0.000462, abs=2e-6)
     assert 0.00079 < new.abs().max() <= 0.0008
     assert new.mean().abs() < 1e-5
@@ -208,7 +208,7 @@ def test_the_released_scheme_has_the_code_s_spread():
 
 def test_the_matched_scheme_keeps_mean_and_spread():
     old = 3 + 0.5 * torch.rand(512, 512)
-    new = SCHEMES["matched"](old, torch.Generator().manual_seed(0))
+    new = DRAWS["matched"](old, torch.Generator().manual_seed(0))
     assert new.mean().item() == pytest.approx(old.mean().item(), rel=1e-3)
     assert new.std().item() == pytest.approx(old.std().item(), rel=1e-2)
     assert new.min() < old.min()  # a normal, not the uniform it was
@@ -322,7 +322,7 @@ def test_a_parameter_of_an_unknown_kind_is_refused(bert):
 
 
 def test_a_draw_that_changes_nothing_is_an_error(bert, monkeypatch):
-    monkeypatch.setitem(SCHEMES, "bert", lambda old, draw: old)
+    monkeypatch.setitem(DRAWS, "bert", lambda old, draw: old)
     with pytest.raises(RuntimeError, match=r"query.weight was drawn afresh but did not change"):
         reinitialize(bert, [1])
 
@@ -357,12 +357,12 @@ def test_the_family_s_noise_is_pinned(bert):
     assert drawn == pytest.approx(GOLDEN[Reinit.version, "family"], rel=1e-5)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", DRAWS)
 def test_the_noise_itself_is_pinned(scheme):
     """(version of Reinit, scheme) -> the first numbers drawn. If these move, every id with a redrawn layer would name
     other numbers than before: raise Reinit's version and pin the new ones under it."""
     old = torch.arange(16.0).view(4, 4) / 16
-    new = SCHEMES[scheme](old, torch_stream(0, "redraw", 0, "output.dense.weight")).flatten()[:4].tolist()
+    new = DRAWS[scheme](old, torch_stream(0, "redraw", 0, "output.dense.weight")).flatten()[:4].tolist()
     assert new == pytest.approx(GOLDEN[Reinit.version, scheme], rel=1e-5)
 
 

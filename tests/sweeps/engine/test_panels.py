@@ -224,3 +224,8 @@ def test_too_few_arms_have_no_correlation(arms: list[Arm]) -> None:
 def test_scores_that_are_all_alike_have_no_correlation() -> None:
     alike = [arm(task, mask, (0.5, 0.5)) for task in ("toy", "other") for mask in VALUES]
     assert correlation.pairs(MASKS, alike) == []
+
+
+def test_an_unknown_kind_of_figure_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"kind of figure 'maps'.*map"):
+        Panels("map", place, reads=("mask",), label="redrawn layers", kind="maps")
