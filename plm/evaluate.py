@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,17 @@ def _summed(objective: Objective, batch: dict[str, Tensor], scored: dict[str, Sc
     )
 
 
+def _by_text(stream: Stream, records: list[dict[str, Any]]) -> dict[str, float]:
+    """Perplexity on each text of a mixture: a mean over all of them hides what is forgotten."""
+    texts, ids = stream.texts(), np.array([record["id"] for record in records])
+    found = {}
+    for (name, first), (_, last) in pairwise([*texts, ("", math.inf)]):
+        own = [records[i] for i in np.flatnonzero((ids >= first) & (ids < last))]
+        nats = sum(record["logits"][0] for record in own) / max(1.0, sum(record["label"] for record in own))
+        found[f"val/perplexity/{name}"] = math.exp(min(nats, 700.0))
+    return found
+
+
 @torch.no_grad()
 def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
     """Score a model on the run's evaluation split, each process of a group its share of the batches.
@@ -106,6 +118,8 @@ def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
         metrics |= {f"val/{name}": value for name, value in parts.items()}
     if objective.language is not None:
         metrics["val/perplexity"] = math.exp(min(parts[objective.language], 700.0))  # beyond is not a float
+        if objective.language == objective.components[0]:  # what the records hold
+            metrics |= _by_text(stream, records)
         if of["bytes"]:
             metrics["val/bits_per_byte"] = losses[objective.language] / math.log(2) / of["bytes"]
     metrics |= {f"val/{key}": right[key] / of[key] for key in right if of[key]}

@@ -54,6 +54,10 @@ class Stream(Protocol):
         """The evaluation split, from beginning to end."""
         ...
 
+    def texts(self) -> tuple[tuple[str, int], ...]:
+        """Of the evaluation split's texts the name and the first id; none where there is one text or no text."""
+        ...
+
     def notes(self) -> dict[str, Any]:
         """What the result should say of the data."""
         ...
@@ -130,6 +134,9 @@ class ExampleStream:
         if not self._segments:
             del batch["token_type_ids"]
         return batch | {"labels": torch.tensor([labels[i] for i in rows]), "ids": torch.as_tensor(rows)}
+
+    def texts(self) -> tuple[tuple[str, int], ...]:
+        return ()
 
     def notes(self) -> dict[str, Any]:
         """The number of training examples of each class."""
@@ -223,6 +230,12 @@ class CorpusStream:
         else:
             batch = objective.corrupt(clean, self._symbols, draw)
         return {name: torch.from_numpy(array) for name, array in batch.items()} | {"ids": torch.from_numpy(ids)}
+
+    def texts(self) -> tuple[tuple[str, int], ...]:
+        assert isinstance(self._spec.data, Corpus)
+        names = [text.name for text in self._spec.data.texts]
+        told = [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names)]
+        return tuple(zip(told, self._held_out.offsets.tolist(), strict=True)) if len(told) > 1 else ()
 
     def notes(self) -> dict[str, Any]:
         """The size of the corpus, and the tokenizer that was trained for it."""

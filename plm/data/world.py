@@ -85,6 +85,11 @@ class World:
         if self.domain is not None:
             _check("domain", self.domain, DOMAINS)
 
+    @property
+    def name(self) -> str:
+        """How it is asked for."""
+        return ":".join(["world", *([self.style] if self.style != "notes" else []), *filter(None, [self.domain])])
+
     @cached_property
     def lexicon(self) -> Lexicon:
         return Lexicon(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -157,3 +158,35 @@ def test_mixtures_that_cannot_be_are_refused(folders, weights, said):
         Mixture((World(), World()), (1, 1))
     with pytest.raises(ValueError, match="a mixture of mixtures"):
         mixture({Mixture((World(), World(seed=1)), (1, 1)): 1, "world": 1})
+
+
+def test_each_text_has_its_own_perplexity(make, tmp_path):
+    """The whole is their mean in nats, weighted by what was predicted; a text that the model knows better has less."""
+    spec = make(0.7, 0.3, duration=plm.steps(30), lr=1e-2)
+    result = plm.train(spec, store=tmp_path / "runs")
+    each = {name: value for name, value in result.metrics.items() if name.startswith("val/perplexity/")}
+    assert list(each) == ["val/perplexity/part0", "val/perplexity/part1"]
+    rows = pq.read_table(tmp_path / "runs" / "runs" / spec.run_id / "predictions.parquet").to_pylist()
+    stream = open_stream(spec, Store.at(tmp_path / "runs"), Cache())
+    of = {  # most words are not replaced at random
+        int(i): int(((ids[ids > 4] - 5) // 20).mode().values)
+        for batch in stream.evaluation()
+        for ids, i in zip(batch["input_ids"], batch["ids"], strict=True)
+    }
+    for part in (0, 1):
+        own = [row for row in rows if of[row["id"]] == part]
+        nats = sum(row["logits"][0] for row in own) / sum(row["label"] for row in own)
+        assert np.log(each[f"val/perplexity/part{part}"]) == pytest.approx(nats)
+    assert min(each.values()) < result.metrics["val/perplexity"] < max(each.values())
+    assert each["val/perplexity/part0"] != pytest.approx(each["val/perplexity/part1"])
+
+
+def test_one_text_has_no_perplexity_beside_its_own(make, folders, tmp_path):
+    spec = plm.pretrain(
+        plm.Bert(**SIZES, dropout=0.0),
+        folders[0],
+        vocabulary=make(1, 1).data.vocabulary,
+        duration=plm.steps(1),
+        seq_len=16,
+    )
+    assert not [name for name in plm.train(spec, store=tmp_path).metrics if name.startswith("val/perplexity/")]
