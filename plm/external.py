@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from pathlib import Path
 
 from plm import stand_ins
@@ -49,8 +50,15 @@ def external(name: str, *, revision: str | None = None) -> External:
     return External(
         tuple((f.name, _sha256(*_version(f))) for f in files),
         path=str(local),
-        name=local.name if path.exists() else _at(name, revision),
+        name=_called(local) if path.exists() else _at(name, revision),
     )
+
+
+def _called(folder: Path) -> str:
+    """What a local folder is called: a step of a run of ours by the run too."""
+    if folder.parent.name == "checkpoints" and re.fullmatch(r"step_\d{8}", folder.name):
+        return f"{folder.parents[1].name}@{int(folder.name[5:])}"
+    return folder.name
 
 
 def verify(model: External) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,12 @@ def test_an_unknown_name_gets_the_nearest():
         ValueError, match=r"unknown model 'world-brt'. Did you mean 'world-bert'.*A local folder or a hub"
     ):
         plm.model("world-brt")
+
+
+def test_a_step_of_a_run_is_called_by_its_run(tiny_bert, tmp_path):
+    """Its folder is called the same in every run; tables and figures would not tell two models apart."""
+    folder = tmp_path / "runs" / "mlm-0123456789ab" / "checkpoints" / "step_00000512"
+    shutil.copytree(tiny_bert, folder)
+    assert plm.external(str(folder)).name == "mlm-0123456789ab@512"
+    assert plm.external(tiny_bert).name == Path(tiny_bert).name
+    assert plm.external(str(folder)).files == plm.external(tiny_bert).files
