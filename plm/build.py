@@ -158,19 +158,20 @@ def _from_config(objective: Objective, config: PreTrainedConfig) -> PreTrainedMo
     return objective.auto().from_config(config)
 
 
-def _read(objective: Objective, source: Source, store: Store, cache: Cache) -> tuple[PreTrainedModel, list[str]]:
-    """The pristine model of a source, and what its checkpoint lacks."""
+def _read(objective: Objective | None, source: Source, store: Store, cache: Cache) -> tuple[PreTrainedModel, list[str]]:
+    """The pristine model of a source, and what its checkpoint lacks; without an objective the body alone."""
     return cache.remember(cache.models, (objective, source), lambda: _from_checkpoint(objective, source, store))
 
 
-def _from_checkpoint(objective: Objective, source: Source, store: Store) -> tuple[PreTrainedModel, list[str]]:
+def _from_checkpoint(objective: Objective | None, source: Source, store: Store) -> tuple[PreTrainedModel, list[str]]:
     where = folder(source, store)
     config = AutoConfig.from_pretrained(where, local_files_only=True)
-    objective.configure(config)
+    if objective:
+        objective.configure(config)
     # Our own check below says what is missing and refuses; the library's report of the same would only repeat it.
     logging.getLogger("transformers").setLevel(logging.ERROR)
     with seeded(0):
-        model, info = objective.auto().from_pretrained(
+        model, info = (objective.auto() if objective else AutoModel).from_pretrained(
             where,
             config=config,
             local_files_only=True,
@@ -186,6 +187,12 @@ def _from_checkpoint(objective: Objective, source: Source, store: Store) -> tupl
         raise Mismatch(str(where), missing, extra)
     model.eval()
     return model, [name for name, _ in model.named_parameters() if name in info["missing_keys"] or name in misfits]
+
+
+def body(source: Source, store: Store, cache: Cache, device: torch.device) -> PreTrainedModel:
+    """A model without a head, in evaluation mode, only to be read."""
+    pristine, _ = _read(None, source, store, cache)
+    return pristine if device.type == "cpu" else copy.deepcopy(pristine).to(device)  # type: ignore[arg-type]
 
 
 def beside(

@@ -14,21 +14,24 @@ from itertools import islice
 
 import torch
 from torch import nn
+from transformers import AutoModel
 
 from plm import optim, teachers
-from plm.build import Cache, build
+from plm.build import Cache, build, seeded
 from plm.data.collate import ExampleStream, Stream
 from plm.duration import steps
 from plm.inits.load import Load
 from plm.inits.scratch import Scratch
-from plm.models import Model
+from plm.models import Model, config_of, shape
 from plm.parallel import Scorer
-from plm.spec import RunSpec
+from plm.spec import Checkpoint, RunSpec, Source
 from plm.step import train_step
 from plm.store import Store
 from plm.train import Execution, evaluate_every, open_stream, prepare
 
 PROBE_SECONDS = 3.0
+TRIED_SEQUENCES, TRIED_TOKENS = 32, 32
+"""Of a batch that is only read, as analyses read sentences."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,29 @@ def probe(spec: RunSpec, execution: Execution, *, store: Store, cache: Cache | N
         train_step(scorer, optimizer, spec, stream.batch(step), step, spec.optim.lr, execution)
         step += 1
     return Timing((_clock(device) - began) / (step - 2), _evaluation(scorer, spec, stream, device))
+
+
+def flops_per_second(source: Source, execution: Execution) -> float:
+    """Forward FLOPs a second of a model's body, tried on random tokens in short sequences; no weights need be there."""
+    device, form = torch.device(execution.device), shape(source)
+    with seeded(0):
+        model = (
+            AutoModel.from_config(
+                config_of(source.run.init.architecture() if isinstance(source, Checkpoint) else source)
+            )
+            .to(device)
+            .eval()
+        )
+        ids = torch.randint(form.vocab_size, (TRIED_SEQUENCES, min(TRIED_TOKENS, form.max_seq_len)), device=device)
+    count = 0
+    with torch.no_grad():
+        model(input_ids=ids)  # the first allocates
+        began = _clock(device)
+        while time.monotonic() - began < PROBE_SECONDS / 3:
+            model(input_ids=ids)
+            count += 1
+        seconds = _clock(device) - began
+    return count * ids.numel() * form.flops_per_token(ids.shape[1]) / seconds
 
 
 def _clock(device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Open folders: a file in `models/`, `objectives/`, `tasks/` or `inits/` is a member, and its name is the file's name.
+"""Open folders: a file in `analyses/`, `inits/`, `models/`, `objectives/` or `tasks/` is a member, named like the file.
 
 A member's module defines one public dataclass derived from the folder's base; nothing is registered by hand.
 Looking a name up imports that one file, never the whole folder.
@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterable
 
-FOLDERS = ("inits", "models", "objectives", "tasks")
+FOLDERS = ("analyses", "inits", "models", "objectives", "tasks")
 
 
 def unknown(what: str, given: str, known: Iterable[str]) -> ValueError:

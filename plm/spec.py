@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from plm.data.examples import Examples
     from plm.inits import Init
     from plm.objectives import Objective
+    from plm.reading import Spec
 
 TRAINER = 1
 """Version of the loop, of evaluation and of batch order. A change that moves a golden number raises it."""
@@ -122,6 +123,30 @@ def _class_of(kind: Any) -> type:
         if isinstance(cls, type) and getattr(cls, "kind", None) == kind:
             return cls
     raise ValueError(f"there is no value of kind {kind!r}.")
+
+
+def to_json(spec: Spec) -> str:
+    """The whole spec, lineage and locations included, as JSON text."""
+    return json.dumps({"run_id": spec.run_id, "spec": encode(spec, identity=False)}, indent=1, sort_keys=True)
+
+
+def from_json(text: str) -> Spec:
+    """Read what `to_json` wrote of a run or a reading.
+
+    Raises:
+        ValueError: not JSON, not a spec, or its `run_id` is not the one of its content.
+    """
+    try:
+        document = json.loads(text)
+        spec, named = decode(document["spec"]), document["run_id"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"not a run's spec.json ({type(error).__name__}: {error}).") from error
+    if getattr(spec, "run_id", None) != named:
+        raise ValueError(
+            f"spec.json names run {named}, but its content is that of "
+            f"{getattr(spec, 'run_id', type(spec).__name__)}: it was changed."
+        )
+    return spec
 
 
 def digest(value: Any) -> str:
@@ -308,37 +333,31 @@ class RunSpec:
 
     def parents(self) -> tuple[Checkpoint, ...]:
         """The checkpoints of other runs that this one starts from or learns from."""
-        return tuple(dict.fromkeys(_checkpoints([getattr(self, f.name) for f in dataclasses.fields(self)])))
+        return tuple(dict.fromkeys(checkpoints([getattr(self, f.name) for f in dataclasses.fields(self)])))
 
     def to_json(self) -> str:
         """The whole spec, lineage and locations included, as JSON text."""
-        return json.dumps({"run_id": self.run_id, "spec": encode(self, identity=False)}, indent=1, sort_keys=True)
+        return to_json(self)
 
     @staticmethod
     def from_json(text: str) -> RunSpec:
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: not JSON, not a spec, or its `run_id` is not the one of its content.
+            ValueError: as `from_json`; or it is the spec of a reading.
         """
-        try:
-            document = json.loads(text)
-            spec, named = decode(document["spec"]), document["run_id"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"not a run's spec.json ({type(error).__name__}: {error}).") from error
-        if not isinstance(spec, RunSpec) or spec.run_id != named:
-            raise ValueError(
-                f"spec.json names run {named}, but its content is that of "
-                f"{spec.run_id if isinstance(spec, RunSpec) else type(spec).__name__}: it was changed."
-            )
+        spec = from_json(text)
+        if not isinstance(spec, RunSpec):
+            raise ValueError(f"{spec.run_id} is no training, but a reading of one.")
         return spec
 
 
-def _checkpoints(values: Any) -> Iterator[Checkpoint]:
+def checkpoints(values: Any) -> Iterator[Checkpoint]:
+    """Those that stand somewhere in some values, not in one another's lineage."""
     for value in values:
         if isinstance(value, Checkpoint):
             yield value
         elif isinstance(value, tuple):
-            yield from _checkpoints(value)
+            yield from checkpoints(value)
         elif dataclasses.is_dataclass(value):
-            yield from _checkpoints([getattr(value, f.name) for f in dataclasses.fields(value)])
+            yield from checkpoints([getattr(value, f.name) for f in dataclasses.fields(value)])

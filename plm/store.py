@@ -19,12 +19,17 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from plm.spec import Checkpoint, RunSpec
+from plm.spec import Checkpoint, from_json
+
+if TYPE_CHECKING:
+    from plm.reading import Spec
 
 RENEW_SECONDS, STALE_SECONDS = 10.0, 60.0
 VOUCHED = ("environment.json", "metrics.jsonl", "predictions.parquet", "result.json", "spec.json")
+VOUCHED_READING = ("environment.json", "result.json", "rows.parquet", "spec.json")
+"""What `DONE` answers for, of a training and of a reading."""
 
 
 class Busy(Exception):
@@ -124,8 +129,8 @@ class Store:
         path = self.root / prefix
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def run(self, spec: RunSpec) -> RunFolder:
-        """The folder of a run; nothing is created.
+    def run(self, spec: Spec) -> RunFolder:
+        """The folder of a run or a reading; nothing is created.
 
         Raises:
             ValueError: its `spec.json` is not that of the spec.
@@ -134,7 +139,7 @@ class Store:
         written = folder.get("spec.json")
         if written is not None:
             try:
-                found = RunSpec.from_json(written.decode())
+                found = from_json(written.decode())
             except FileNotFoundError:  # it names a model's folder that has moved since; where it lies is not identity
                 return folder
             except ValueError as error:
@@ -200,7 +205,8 @@ class RunFolder:
             return False
         try:
             sums = json.loads(vouched)
-            changed = [n for n in VOUCHED if n not in sums or sha256(self.get(n) or b"") != sums[n]]
+            names = VOUCHED_READING if "rows.parquet" in sums else VOUCHED
+            changed = [n for n in names if n not in sums or sha256(self.get(n) or b"") != sums[n]]
         except (ValueError, TypeError):
             changed = ["DONE"]
         if changed:
@@ -244,7 +250,7 @@ class RunFolder:
         wanted = [(step, "model.safetensors") for step in keep] + [(s, "optimizer.safetensors") for s in keep_state]
         return tuple(sorted({step for step, file in wanted if not self.holds(step_name(step), file)}))
 
-    def claim(self, spec: RunSpec, *, again: bool = False) -> Attempt:
+    def claim(self, spec: Spec, *, again: bool = False) -> Attempt:
         """Become the one process that trains this run; `again`, although it was finished before.
 
         Raises:
@@ -431,6 +437,7 @@ class Attempt:
         self.check()
         for name, data in files.items():
             self.folder.put(name, data)
-        sums = {name: sha256(self.folder.get(name) or b"") for name in VOUCHED}
+        vouched = VOUCHED_READING if "rows.parquet" in files else VOUCHED
+        sums = {name: sha256(self.folder.get(name) or b"") for name in vouched}
         self.end("done", sums=sums)
         self.folder.put("DONE", json.dumps(sums, indent=1).encode())

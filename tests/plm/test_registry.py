@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plm.analyses import Analysis
 from plm.inits import Init
 from plm.models import Model
 from plm.objectives import Objective
 from plm.registry import member, names, unknown
 from plm.spec import encode
 
-BASES = {"inits": Init, "models": Model, "objectives": Objective}
+BASES = {"analyses": Analysis, "inits": Init, "models": Model, "objectives": Objective}
 MEMBERS = [(folder, name) for folder in BASES for name in names(folder)]
 
 

@@ -1,0 +1,176 @@
+"""Words of tagged sentences as a tokenizer cuts them, and which of them a model gets right.
+
+A word is right only if all its pieces are. A word that shares a piece with its neighbour, does not fit into the model's
+sequence, or is not in the vocabulary cannot be scored: it has a row, and no answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from plm.analyses import Unit
+from plm.data.gold import Tagged, TaggedSentence
+from plm.rows import groups
+
+if TYPE_CHECKING:
+    from plm.analyses import Row, Subject
+
+VERB = "VERB"
+"""The tag whose finer tags are classes too."""
+
+
+Stretch: TypeAlias = tuple[int, int]
+"""First character, and the one after the last."""
+UNIT = Unit(value="right", by=("tag", "form"), cluster="sentence")
+
+
+class Word(NamedTuple):
+    """A word of a sentence, and the places of its pieces."""
+
+    number: int
+    """Of the word in the sentence."""
+    places: tuple[int, ...]
+    """In the sequence that the model reads, special tokens included; empty: it cannot be scored."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A sentence as the model reads it."""
+
+    sentence: int
+    ids: tuple[int, ...]
+    words: tuple[Word, ...]
+    """Every word of the sentence, in order."""
+
+
+def cut(subject: Subject, sentences: Sequence[tuple[int, TaggedSentence]]) -> list[Cut]:
+    """Sentences as the model's tokenizer cuts them, framed as in pretraining and shortened to what the model reads."""
+    from plm.inference import frame, symbols_of
+
+    before, after = frame(symbols_of(subject))
+    room, unknown = subject.seq_len - len(before) - len(after), subject.tokenizer.unk_token_id
+    texts = [sentence.text for _, sentence in sentences]
+    encoded = subject.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+    found = []
+    for (number, sentence), encoding in zip(sentences, encoded, strict=True):
+        ids, offsets = encoding.ids[:room], encoding.offsets[:room]
+        known = [token != unknown for token in ids]
+        own = [tuple(len(before) + place for place in places) for places in _places(offsets, known, sentence.spans)]
+        found.append(Cut(number, (*before, *ids, *after), tuple(Word(i, places) for i, places in enumerate(own))))
+    return found
+
+
+def _places(offsets: Sequence[Stretch], known: Sequence[bool], spans: Sequence[Stretch]) -> Iterator[tuple[int, ...]]:
+    """The pieces of each word, none if it cannot be scored: a piece belongs to all words that it shares a character with."""
+    shares = [[place for place, of in enumerate(offsets) if of[0] < end and of[1] > begin] for begin, end in spans]
+    owners = Counter(place for places in shares for place in places)
+    for (begin, end), places in zip(spans, shares, strict=True):
+        whole = bool(places) and offsets[places[0]][0] <= begin and offsets[places[-1]][1] >= end
+        alone = all(owners[place] == 1 and known[place] for place in places)
+        yield tuple(places) if whole and alone else ()
+
+
+def rows(
+    data: Tagged, cuts: Sequence[Cut], right: dict[tuple[int, int], bool], size: int | None, seed: int
+) -> list[Row]:
+    """A row a word.
+
+    Args:
+        right: (sentence, word) -> whether all pieces were right, of the words that were scored.
+    """
+    reference = data.reference()
+    commonest, counts = reference.commonest(), reference.counts()
+    by_number = {one.sentence: one for one in cuts}
+    return [
+        _row(by_number[number], word, sentence, right, commonest, counts)
+        for number, sentence in data.sentences(size, seed)
+        for word in by_number[number].words
+    ]
+
+
+def _row(
+    one: Cut,
+    word: Word,
+    sentence: TaggedSentence,
+    right: dict[tuple[int, int], bool],
+    commonest: dict[str, str],
+    counts: dict[str, int],
+) -> Row:
+    tag, text = sentence.upos[word.number], sentence.words[word.number].casefold()
+    scored = (one.sentence, word.number) in right
+    ids = [one.ids[place] for place in word.places]
+    return {
+        "id": f"{one.sentence}:{word.number}",
+        "sentence": one.sentence,
+        "tag": tag,
+        "form": sentence.xpos[word.number] if tag == VERB else "",
+        "word": text,
+        "pieces": len(ids),
+        "right": right[one.sentence, word.number] if scored else None,
+        "guess": commonest.get(tag) == text,
+        "log_count": math.log1p(counts[text]),
+        "mean_id": float(np.mean(ids)) if ids else None,
+    }
+
+
+def summary(rows: Sequence[Row]) -> dict[str, float]:
+    """By class (a part of speech, or a form of verbs): share of right words, and what that is to be held against.
+
+    `accuracy/DET` of all words that could be scored, `single/DET` of those of one piece, `guess/DET` what always saying
+    the tag's commonest word would score, `words/DET` how many, `types/DET` how many different, `log_count/DET` the mean
+    log of a word's count in the reference, `mean_id/DET` of its pieces' ids (Chiang et al. 2020, count_freq.py). And
+    `accuracy` over all words, `macro` over parts of speech, `left_out` the share that could not be scored.
+    """
+    scored = [row for row in rows if row["right"] is not None]
+    tags = groups(scored, "tag")
+    found = {"accuracy": _mean(scored, "right"), "left_out": 1 - len(scored) / max(1, len(rows))} if scored else {}
+    for name, chosen in (tags | groups_of_forms(scored)).items():
+        own = [scored[i] for i in chosen]
+        single = [row for row in own if row["pieces"] == 1]
+        found |= {
+            f"accuracy/{name}": _mean(own, "right"),
+            f"guess/{name}": _mean(own, "guess"),
+            f"words/{name}": float(len(own)),
+            f"types/{name}": float(len({row["word"] for row in own})),
+            f"log_count/{name}": _mean(own, "log_count"),
+            f"mean_id/{name}": _mean(own, "mean_id"),
+        }
+        found |= {f"single/{name}": _mean(single, "right")} if single else {}
+    if tags:
+        found["macro"] = float(np.mean([found[f"accuracy/{tag}"] for tag in tags]))
+    return found
+
+
+def groups_of_forms(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Row numbers by form of verb, in the order of the forms' names."""
+    forms = groups(rows, "form")
+    return {form: forms[form] for form in sorted(forms) if form}
+
+
+def _mean(rows: Sequence[Row], name: str) -> float:
+    return float(np.mean([float(row[name]) for row in rows]))  # type: ignore[arg-type]
+
+
+def normalise(analysis: Any) -> None:
+    """Give an analysis of tagged sentences its one spelling, in place: all of them is no size, and needs no seed.
+
+    Raises:
+        ValueError: a size that is not positive.
+    """
+    if analysis.size is not None and analysis.size < 1:
+        raise ValueError(f"{analysis.size} sentences: at least 1, or None for all.")
+    if analysis.size is None or analysis.size >= analysis.data.counts[0]:
+        object.__setattr__(analysis, "size", None)
+        object.__setattr__(analysis, "seed", 0)
+
+
+def pieces_read(data: Tagged, size: int | None) -> float:
+    """Tokens of the sentences that are chosen, about: 1.3 pieces a word and two special tokens a sentence."""
+    sentences, words = data.counts
+    return min(1.0, (size or sentences) / sentences) * (1.3 * words + 2 * sentences)
