@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from plm.data.sources import mixture
     from plm.duration import Duration, epochs, steps, tokens
     from plm.external import external
-    from plm.inheritance import inheritance_loss
+    from plm.inheritance import inherit, inheritance_loss
     from plm.inits.drop import Drop
     from plm.inits.graft import Graft
     from plm.inits.load import Load
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from plm.models.gpt2 import GPT2
     from plm.models.roberta import Roberta
     from plm.probe import within
+    from plm.reading import Reading, read
     from plm.recipes import finetune, model, pretrain
     from plm.redraw import reinitialize
     from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds
@@ -48,7 +49,7 @@ _WHERE = {
     "plm.data.sources": ("mixture",),
     "plm.duration": ("Duration", "epochs", "steps", "tokens"),
     "plm.external": ("external",),
-    "plm.inheritance": ("inheritance_loss",),
+    "plm.inheritance": ("inherit", "inheritance_loss"),
     "plm.inits.drop": ("Drop",),
     "plm.inits.graft": ("Graft",),
     "plm.inits.load": ("Load",),
@@ -65,6 +66,7 @@ _WHERE = {
     "plm.models.gpt2": ("GPT2",),
     "plm.models.roberta": ("Roberta",),
     "plm.probe": ("within",),
+    "plm.reading": ("Reading", "read"),
     "plm.recipes": ("finetune", "model", "pretrain"),
     "plm.redraw": ("reinitialize",),
     "plm.spec": ("AdamW", "Checkpoint", "External", "RunSpec", "Seeds"),
@@ -95,6 +97,7 @@ __all__ = [
     "Load",
     "Mismatch",
     "Permute",
+    "Reading",
     "Reinit",
     "Reporter",
     "Result",
@@ -115,6 +118,7 @@ __all__ = [
     "external",
     "finetune",
     "graft",
+    "inherit",
     "inheritance_loss",
     "intervals",
     "mixture",
@@ -122,6 +126,7 @@ __all__ = [
     "permutation",
     "permute",
     "pretrain",
+    "read",
     "reinit",
     "reinitialize",
     "schedule",

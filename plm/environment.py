@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def environment(execution: Execution, workers: int = 1) -> dict[str, Any]:
         "threads": execution.threads,
         "workers": workers,
         "micro_batch": execution.micro_batch,
+        **({"teacher": execution.teacher} if execution.teacher != "live" else {}),
         "python": platform.python_version(),
         "versions": {package: version for package in RECORDED if (version := _version(package))},
         "commit": _commit(),
@@ -54,6 +56,12 @@ def note(folder: RunFolder, execution: Execution, workers: int) -> None:
     before = json.loads(folder.get("environment.json") or b"[]")
     if now not in before:
         folder.put("environment.json", json.dumps([*before, now], indent=1).encode())
+
+
+def began(folder: RunFolder, execution: Execution) -> Execution:
+    """The execution with the teacher that the run was begun with, live or stored: one that goes on stays with it."""
+    noted = json.loads(folder.get("environment.json") or b"[]")
+    return replace(execution, teacher=noted[-1].get("teacher", "live")) if noted else execution
 
 
 def peak_flops(device: torch.device) -> float | None:

@@ -6,7 +6,7 @@ A rate is the teacher's share of the loss at one step; a schedule of rates is a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from jaxtyping import Float, Int
@@ -16,6 +16,8 @@ from plm.objectives import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from plm.spec import RunSpec, Source
 
 HARDEST = 1e-3
 """Temperatures below are refused: float32 logits divided by less overflow long before they say more."""
@@ -55,6 +57,7 @@ def divergence(
     teacher: Float[Tensor, "K C"],
     temperature: float,
     tokens: Int[Tensor, "K C"] | None = None,
+    rest: Float[Tensor, " K"] | None = None,
 ) -> Float[Tensor, " K"]:
     """temperature^2 x KL(teacher || student) of each prediction, both softened by the temperature, in nats.
 
@@ -62,12 +65,22 @@ def divergence(
         student: Logits of the whole vocabulary.
         teacher: Logits of `tokens`, renormalised over them: what the paper does with the teacher's largest ones.
         tokens: Which of the vocabulary the teacher's logits are of; None: all, in order.
+        rest: The log-sum-exp, at the temperature, of the teacher's other logits: all other tokens count as one more
+            outcome, to the student as to the teacher, and nothing is renormalised.
     """
+    import torch
     from torch.nn import functional as F
 
-    log_student, log_teacher = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)
+    student, teacher = student / temperature, teacher / temperature
+    log_student = student.log_softmax(-1)
     if tokens is not None:
         log_student = log_student.gather(-1, tokens)
+    if rest is not None:
+        assert tokens is not None, "all logits are there: nothing is left"
+        others = student.scatter(-1, tokens, float("-inf")).logsumexp(-1) - student.logsumexp(-1)
+        log_student = torch.cat([log_student, others[:, None]], -1)
+        teacher = torch.cat([teacher, rest[:, None]], -1)
+    log_teacher = teacher.log_softmax(-1)
     return temperature**2 * F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
 
 
@@ -153,6 +166,32 @@ def _check_guided(guided: Duration) -> None:
 
 def _steps(guided: Duration, batch_size: int, seq_len: int) -> int:
     return guided.in_steps(num_examples=0, batch_size=batch_size, seq_len=seq_len)
+
+
+# A run with a teacher
+
+
+def inherit(
+    student: RunSpec, teacher: Source, rate: Rate, *, temperature: float = 2.0, top_k: int = 0, tail: bool = False
+) -> RunSpec:
+    """The run with a teacher beside its text; all else, its initial weights and its batches too, stays as it is.
+
+    Args:
+        student: A pretraining by masked or causal language modelling.
+        teacher: `run.final`, `run.at(step)`, or `plm.external(...)`.
+        rate: `Linear(steps(...))`, `Heaviside(steps(...))`, or `Constant(...)`.
+        top_k: How many of the teacher's largest logits are kept; 0: all.
+        tail: Whether the others count as one more outcome, instead of being left out.
+
+    Raises:
+        ValueError: the teacher does not agree with the student on the vocabulary, or predicts no tokens.
+    """
+    from plm.models import shape
+    from plm.objectives.inherit import Inherit
+    from plm.teachers import check
+
+    check(teacher, shape(student.init.architecture()), student.data, student.seq_len)
+    return replace(student, objective=Inherit(student.objective, teacher, rate, temperature, top_k, tail))
 
 
 # What it saves

@@ -1,5 +1,7 @@
 """Teachers: trained models that are read and never trained, beside a student of the same vocabulary.
 
+What is here is the live teacher, which computes what it says of each batch; `plm.taught` keeps what it said.
+
 Whether two models agree on their vocabulary is a matter of every token's number, not of how many there are.
 """
 
@@ -33,11 +35,14 @@ class Teacher:
 
     def __call__(self, batch: Batch) -> Batch:
         """The lesson on the positions of the batch that are scored."""
+        return lesson(self.logits(batch), self._objective.top_k, self._objective.rest_at)
+
+    def logits(self, batch: Batch) -> torch.Tensor:
+        """Its logits (K, V) at these positions."""
         import torch
 
         with torch.no_grad():
-            logits, _ = self._objective.base.scores(self.model, batch)
-            return lesson(logits, self._objective.top_k)
+            return self._objective.base.scores(self.model, batch)[0]
 
 
 def of(spec: RunSpec, store: Store, cache: Cache, device: torch.device, *, untrained: bool = False) -> Teacher | None:
@@ -90,7 +95,11 @@ def check(teacher: Source, student: Shape, data: object, seq_len: int, folder: P
 def _check_tokens(teacher: Source, data: Corpus, folder: Path | None) -> None:
     """Refuse two tokenizers that number their tokens differently."""
     theirs = tokenizers.source(teacher.run) if isinstance(teacher, Checkpoint) else teacher
-    if _made(theirs) == _made(data) or (folder is None and (_is_trained(theirs) or _is_trained(data))):
+    if (
+        theirs == data
+        or _made(theirs) == _made(data)
+        or (folder is None and (_is_trained(theirs) or _is_trained(data)))
+    ):
         return
     there, here = (_tokens(source, folder) for source in (theirs, data))
     differing = sorted(i for i in there.keys() | here.keys() if there.get(i) != here.get(i))

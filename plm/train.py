@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from transformers import PreTrainedModel
 
-from plm import checkpoint, optim, teachers
+from plm import checkpoint, environment, optim, teachers
 from plm.build import Built, Cache, build, seeded
 from plm.data import tokenizer as tokenizers
 from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
@@ -34,8 +34,13 @@ from plm.spec import RunSpec
 from plm.speed import Ahead, Speed
 from plm.step import train_step
 from plm.store import Attempt, Busy, Lost, RunFolder, Store
+from plm.taught import recalled, taught
 from plm.vocabulary import restrict
 
+if TYPE_CHECKING:
+    from plm.reading import Spec
+
+TEACHERS = ("live", "stored")
 LINES = 50
 """How many lines of training metrics a run leaves, about."""
 
@@ -75,6 +80,14 @@ class Execution:
     """Keep the final weights of a fine-tuning run too (those of pretraining are kept always)."""
     save_seconds: float = 60.0
     """How often the state is saved to resume from."""
+    teacher: str = "live"
+    """What it says is computed at each step (`live`), or once for all students of a store (`stored`; `plm.taught`)."""
+    stored_top_k: int = 0
+    """Of stored lessons that have to be made: logits of a position, where others will want more than this run does."""
+
+    def __post_init__(self) -> None:
+        if self.teacher not in TEACHERS:
+            raise ValueError(f"a teacher {self.teacher!r}: there are {', '.join(TEACHERS)}.")
 
 
 @dataclass(frozen=True)
@@ -115,9 +128,12 @@ def train(
     if among.first:
         tidy(folder)
     while among.told(not folder.done or bool(folder.lacks(execution.keep, execution.keep_state))):
-        attempt, busy = _claim(spec, folder, among)
+        attempt, busy = claim(spec, folder, among)
         if busy is None:
-            _execute(spec, folder, attempt, execution, reporter, should_stop, cache or Cache())
+            with recorded(folder, attempt, execution):
+                _loop(
+                    spec, folder, attempt, environment.began(folder, execution), reporter, should_stop, cache or Cache()
+                )
         elif among.told(not folder.done or bool(folder.lacks(execution.keep, execution.keep_state))):
             raise busy
         elif among.first:
@@ -126,7 +142,7 @@ def train(
     return Result(spec.run_id, folder.path, result["metrics"], result["seconds"])
 
 
-def _claim(spec: RunSpec, folder: RunFolder, among: Group) -> tuple[Attempt | None, Busy | None]:
+def claim(spec: Spec, folder: RunFolder, among: Group) -> tuple[Attempt | None, Busy | None]:
     """The first process claims the run for all of its group."""
     attempt, busy = None, None
     if among.first:
@@ -137,19 +153,12 @@ def _claim(spec: RunSpec, folder: RunFolder, among: Group) -> tuple[Attempt | No
     return attempt, among.told(busy)
 
 
-def _execute(
-    spec: RunSpec,
-    folder: RunFolder,
-    attempt: Attempt | None,
-    execution: Execution,
-    reporter: Reporter | None,
-    should_stop: Callable[[], bool],
-    cache: Cache,
-) -> None:
-    """Run the loop under a claim, and leave a record of how it ended."""
+@contextlib.contextmanager
+def recorded(folder: RunFolder, attempt: Attempt | None, execution: Execution) -> Iterator[None]:
+    """Work under a claim, with the process-wide state set, and leave a record of how it ended if it did not end well."""
     with attempt or contextlib.nullcontext(), _global_state(execution):
         try:
-            _loop(spec, folder, attempt, execution, reporter, should_stop, cache)
+            yield
         except (Stopped, Lost):
             raise
         except (KeyboardInterrupt, SystemExit):  # this process may live on (a notebook): let the claim go
@@ -177,6 +186,9 @@ def _loop(
     among, device, last = group(), torch.device(execution.device), spec.total_steps
     teacher = teachers.of(spec, folder.store, cache, device)
     stream = open_stream(spec, folder.store, cache)
+    recall = None
+    if teacher and execution.teacher == "stored":
+        stream, recall = taught(spec, stream, teacher, folder.store, execution), recalled
     built = build(spec, folder.store, cache)
     model = built.model
     spec.objective.check_built(model, spec.seq_len)
@@ -185,7 +197,7 @@ def _loop(
     ):  # a shard has no rows to leave out
         prepare(model, spec, stream)
     model.to(device).train()  # type: ignore[arg-type]  # its decorator hides the signature
-    scorer = spread(Scorer(model, spec.objective, teacher), among, shard=execution.shard)
+    scorer = spread(Scorer(model, spec.objective, recall or teacher), among, shard=execution.shard)
     optimizer = optim.build(model, spec.optim, built.afresh)
     journal = Journal(spec, folder, attempt, execution, reporter)
     progress = journal.start(model, optimizer, among)

@@ -15,7 +15,7 @@ from plm.inheritance import Rate, check_rate, check_temperature, divergence
 from plm.models import shape
 from plm.objectives import Arrays, Objective, Scored
 from plm.objectives.mlm import token_loss
-from plm.spec import Checkpoint, External
+from plm.spec import Checkpoint, External, neutral
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,9 @@ class Inherit(Objective):
     temperature: float = 2.0
     """That softens both distributions (2 in the paper's release)."""
     top_k: int = 0
-    """How many of the teacher's largest logits are kept, renormalised; 0: all."""
+    """How many of the teacher's largest logits are kept; 0: all."""
+    tail: bool = neutral(False)
+    """Whether all tokens that are not kept count as one more; else those that are kept are renormalised (the paper)."""
 
     def __post_init__(self) -> None:
         if type(self.base).scores is Objective.scores:
@@ -67,6 +69,15 @@ class Inherit(Objective):
             raise ValueError(
                 f"top_k {self.top_k!r}: the teacher has {teacher.vocab_size:,} logits. Keep fewer, or 0 for all of them."
             )
+        if self.tail and not self.top_k:
+            raise ValueError(
+                "a tail, and all of the teacher's logits kept: nothing is left over. Give top_k, or no tail."
+            )
+
+    @property
+    def rest_at(self) -> float | None:
+        """The temperature at which the rest of the teacher's logits is wanted; None: it is not."""
+        return self.temperature if self.tail else None
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -154,14 +165,25 @@ class Guided(Objective):
 
     def losses(self, model: PreTrainedModel, batch: Batch) -> dict[str, Scored]:
         logits, labels = self.of.base.scores(model, batch)
-        apart = divergence(logits, batch["teacher_logits"], self.of.temperature, batch.get("teacher_tokens"))
+        said = [batch.get(f"teacher_{name}") for name in ("tokens", "rest")]
+        apart = divergence(logits, batch["teacher_logits"], self.of.temperature, *said)
         (name,) = self.of.components
         return {name: token_loss(logits, labels), "inherit": Scored(apart)}
 
 
-def lesson(logits: Tensor, top_k: int) -> Batch:
-    """What a guided step reads of a teacher's (K, V) logits: all of them, or the largest with their tokens, (K, top_k)."""
+def lesson(logits: Tensor, top_k: int, rest_at: float | None = None) -> Batch:
+    """What a guided step reads of a teacher's (K, V) logits: all of them, or the largest with their tokens, (K, top_k).
+
+    Args:
+        rest_at: The temperature at which the log-sum-exp of the others, (K,), is wanted too; None: it is not.
+    """
     if not top_k:
         return {"teacher_logits": logits}
     largest = logits.topk(top_k, dim=-1)
-    return {"teacher_logits": largest.values, "teacher_tokens": largest.indices}
+    said = {"teacher_logits": largest.values, "teacher_tokens": largest.indices}
+    return said if rest_at is None else said | {"teacher_rest": rest(logits, largest.indices, rest_at)}
+
+
+def rest(logits: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    """The log-sum-exp (K,), at a temperature, of the logits (K, V) of all but some tokens (K, C)."""
+    return (logits / temperature).scatter(-1, tokens, float("-inf")).logsumexp(-1)
