@@ -108,9 +108,19 @@ def names(*values: Any, form: str) -> Axis:
 
 
 def label(value: Any) -> Any:
-    """How a value stands in tables and results: a path by its last part, a table's file without its ending."""
+    """How a value stands in tables and results: a path by its last part, a table's file without its ending.
+
+    A run's folder of checkpoints stands for the run; of `name:path` the path is shortened.
+    """
+    name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if colon and Path(rest).is_absolute():
+        return f"{name}:{label(rest)}"
     if not (isinstance(value, str) and Path(value).is_absolute()):
         return value
+    if Path(value).name == "checkpoints":
+        return Path(value).parent.name
     return (
-        Path(value).stem if Path(value).suffix in (".parquet", ".jsonl", ".json", ".csv", ".tsv") else Path(value).name
+        Path(value).stem
+        if Path(value).suffix in (".parquet", ".conllu", ".jsonl", ".json", ".csv", ".tsv")
+        else Path(value).name
     )

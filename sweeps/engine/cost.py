@@ -22,10 +22,12 @@ import numpy as np
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
 from plm.models import shape
-from plm.spec import RunSpec
+from plm.reading import Reading, Spec
+from plm.spec import RunSpec, from_json
 from plm.stand_ins import is_stand_in, mean_tokens
 from plm.store import Store
 from plm.tasks import Task, load
+from sweeps.engine import teaching
 from sweeps.engine.plan import Plan
 from sweeps.engine.stats import smallest_detectable
 from sweeps.engine.worker import Resources
@@ -35,6 +37,8 @@ RAY_SECONDS, ACTOR_SECONDS, TRIAL_SECONDS = 5.0, 8.0, 0.3
 ASSUMED_SPREAD = 0.02
 """Standard deviation of a paired difference between seeds while none has been seen."""
 SAMPLED_TEXTS = 1000
+READING_BYTES = 200_000
+"""Of some thousand rows, compressed, and the records."""
 RATE = 2e13
 """FLOPs a second that are assumed of a GPU: about a tenth of what a recent one can do at most, as batches are short."""
 PIECES_PER_WORD, SPECIAL_TOKENS = 1.2, 2
@@ -54,8 +58,10 @@ class Cost:
     gpu_hours: float
 
 
-def flops(spec: RunSpec, store: Store) -> float:
-    """Training and evaluation, from the layers' products alone."""
+def flops(spec: Spec, store: Store) -> float:
+    """Training, a live teacher's forward passes among it, and evaluation, from the layers' products alone; of a reading what its analysis says."""
+    if isinstance(spec, Reading):
+        return spec.analysis.flops(shape(spec.source))
     model = shape(spec.init.architecture())
     if not isinstance(spec.data, Examples):
         return (
@@ -64,7 +70,7 @@ def flops(spec: RunSpec, store: Store) -> float:
             * spec.batch_size
             * spec.seq_len
             * spec.objective.flops_per_token(model, spec.seq_len)
-        )
+        ) + teaching.flops(spec)
     length = _mean_length(spec, store)
     trained = spec.duration.in_steps(
         num_examples=spec.data.num_sequences, batch_size=spec.batch_size, seq_len=spec.seq_len
@@ -102,7 +108,7 @@ def counted(plan: Plan, store: Store, rate: float) -> Cost:
     """What is missing of a plan by arithmetic alone; the seconds are those of one GPU at so many FLOPs a second."""
     missing = [plan.runs[r] for r in plan.missing]
     work = {spec.run_id: flops(spec, store) for spec in missing}
-    size = sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing)
+    size = sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing) + teaching.kept_bytes(missing)
     seconds = {run_id: each / rate for run_id, each in work.items()}
     total = sum(seconds.values())
     return Cost(len(missing), sum(work.values()), size, seconds, total, total / 3600)
@@ -111,15 +117,19 @@ def counted(plan: Plan, store: Store, rate: float) -> Cost:
 def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, local: bool) -> Cost:
     """Estimate what is missing of a plan; takes a few seconds for each kind of run."""
     missing = [plan.runs[r] for r in plan.missing]
-    kinds = {_kind(spec): spec for spec in missing}
+    pieces = teaching.pieces(missing)
+    kinds = {_kind(piece): piece for each in pieces.values() for piece in each}
     timed = timings(list(kinds.values()), resources, concurrency)
     per_kind = dict(zip(kinds, timed, strict=True))
-    seconds = {s.run_id: s.total_steps * per_kind[_kind(s)][0] + per_kind[_kind(s)][1] + TRIAL_SECONDS for s in missing}
+    seconds = {
+        run_id: sum(_seconds(piece, per_kind[_kind(piece)], store) for piece in each) + TRIAL_SECONDS
+        for run_id, each in pieces.items()
+    }
     wall = makespan(plan, seconds, concurrency) + (ACTOR_SECONDS + (0 if local else RAY_SECONDS) if missing else 0)
     return Cost(
         len(missing),
         sum(flops(spec, store) for spec in missing),
-        sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing),
+        sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing) + teaching.kept_bytes(missing),
         seconds,
         wall,
         sum(seconds.values()) * resources.gpus / 3600,
@@ -147,10 +157,18 @@ def bound(shown: Plan, runs: int, store: Store, resources: Resources, concurrenc
     return Cost(len(seconds), work, size, seconds, wall + start, sum(seconds.values()) * resources.gpus / 3600)
 
 
-def _kind(spec: RunSpec) -> Any:
-    """Runs of one kind take the same time a step."""
+def _seconds(spec: Spec, timing: tuple[float, float], store: Store) -> float:
+    """What a run takes: so much each step (of a reading, each FLOP), and so much once."""
+    each, once = timing
+    return (flops(spec, store) if isinstance(spec, Reading) else spec.total_steps) * each + once
+
+
+def _kind(spec: Spec) -> Any:
+    """Runs of one kind take the same time a step, readings of one kind a FLOP."""
+    if isinstance(spec, Reading):
+        return shape(spec.source)
     return (
-        spec.objective,
+        teaching.kind(spec.objective),
         spec.init.architecture(),
         getattr(spec.data, "task", None),
         spec.batch_size,
@@ -160,8 +178,8 @@ def _kind(spec: RunSpec) -> Any:
     )
 
 
-def timings(specs: list[RunSpec], resources: Resources, concurrency: int) -> list[tuple[float, float]]:
-    """Seconds a step and seconds of the final evaluation of each spec, measured while `concurrency` processes do the same."""
+def timings(specs: list[Spec], resources: Resources, concurrency: int) -> list[tuple[float, float]]:
+    """Seconds a step (a FLOP) and seconds of the final evaluation of each spec, measured while `concurrency` processes do the same."""
     documents = [spec.to_json() for spec in specs]
     if not documents:
         return []
@@ -176,17 +194,23 @@ def _time(documents: list[str], resources: Resources) -> list[tuple[float, float
     import torch
 
     from plm.build import Cache
-    from plm.probe import probe
+    from plm.probe import flops_per_second, probe
     from plm.train import Execution
     from sweeps.engine.worker import quiet
 
     quiet()
     torch.set_num_threads(resources.cpus)
     execution = Execution(device="cuda" if resources.gpus else "cpu", threads=resources.cpus)
+    found = []
     with tempfile.TemporaryDirectory() as scratch:
         store, cache = Store.at(scratch), Cache()
-        found = [probe(spec, execution, store=store, cache=cache) for spec in map(RunSpec.from_json, documents)]
-    return [(timing.step, timing.evaluation) for timing in found]
+        for spec in map(from_json, documents):
+            if isinstance(spec, Reading):
+                found.append((1 / flops_per_second(spec.source, execution), 0.0))
+            else:
+                timing = probe(spec, execution, store=store, cache=cache)
+                found.append((timing.step, timing.evaluation))
+    return found
 
 
 def makespan(plan: Plan, seconds: dict[str, float], concurrency: int) -> float:
@@ -200,17 +224,19 @@ def makespan(plan: Plan, seconds: dict[str, float], concurrency: int) -> float:
     return max(ends.values(), default=0.0)
 
 
-def _bytes(spec: RunSpec, keep: tuple[int, ...]) -> int:
+def _bytes(spec: Spec, keep: tuple[int, ...]) -> int:
     """Disk for what a run keeps: predictions, records, and weights of the steps that are kept."""
+    if isinstance(spec, Reading):
+        return READING_BYTES
     rows = spec.data.task.counts[1] if isinstance(spec.data, Examples) else 512
     copies = max(0 if isinstance(spec.data, Examples) else 1, len(keep))
     weights = 4 * parameters(spec) * copies if copies else 0
     return 30_000 + rows * (16 + 4 * getattr(spec.objective, "num_labels", 1)) + weights
 
 
-def _given_up(spec: RunSpec) -> int:
+def _given_up(spec: Spec) -> int:
     """Disk for what a run keeps that was given up as it trained: two states of weights and of AdamW's two moments."""
-    return 2 * 3 * 4 * parameters(spec)
+    return 0 if isinstance(spec, Reading) else 2 * 3 * 4 * parameters(spec)
 
 
 def parameters(spec: RunSpec) -> int:

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plm.spec import RunSpec
+from plm.reading import Spec
+from plm.spec import from_json
 from plm.store import RunFolder, Store
 from sweeps.engine.shown import (
-    CLOCK,
     STATUS,
     TAG,
     TRIAL,
@@ -29,6 +29,7 @@ from sweeps.engine.shown import (
     Child,
     Value,
     arrivals,
+    curve_child,
     files_below,
     fingerprint,
     legal_key,
@@ -112,7 +113,7 @@ class View:
     _experiment: str = ""
     _parent: _Known | None = None
     _children: dict[str, _Known] = field(default_factory=dict)
-    _specs: dict[str, RunSpec] = field(default_factory=dict)
+    _specs: dict[str, Spec] = field(default_factory=dict)
     _settled: dict[str, Child] = field(default_factory=dict)
     """Finished runs that this process has shown: they are not read again."""
 
@@ -147,7 +148,8 @@ class View:
         report = PushReport(runs=len(children), problems=problems)
         above = dict.fromkeys((c.run_id for c in children), parent.id)
         trials, changed = self._show_trials(asked, children, parent.id, tick)
-        above, report = above | trials, report + changed
+        curves, more = self._show_curves(asked, children, parent.id, live, tick)
+        above, report = above | trials | curves, report + changed + more
         for child in children:
             if child.run_id not in self._settled:
                 report += self._show(child, above[child.run_id])
@@ -177,6 +179,19 @@ class View:
                 del self._children[name]
         return above, report
 
+    def _show_curves(
+        self, asked: Asked, children: list[Child], parent: str, live: bool, tick: Callable[[], None]
+    ) -> tuple[dict[str, str], PushReport]:
+        """Show each training's readings as one run; gives the server's run above each of them, and what was sent."""
+        known, above, report = {child.run_id: child for child in children}, dict[str, str](), PushReport()
+        for curve in asked.curves:
+            child = curve_child(curve, known, live)
+            if child is not None:
+                report += self._show(child, parent)
+                tick()
+                above |= {run_id: self._children[child.run_id].id for _, run_id in curve.runs if run_id in known}
+        return above, report
+
     def _read(self, asked: Asked) -> tuple[list[Child], tuple[str, ...]]:
         """Every run that was started, parents first, and what is wrong with those that cannot be read."""
         children: dict[str, Child | None] = {}
@@ -189,7 +204,7 @@ class View:
             except (ValueError, KeyError, TypeError) as error:
                 problems.append(redact(f"{run_id}: {error}"))
 
-        def read(run_id: str, spec: RunSpec) -> None:
+        def read(run_id: str, spec: Spec) -> None:
             for checkpoint in spec.parents():
                 if checkpoint.run.run_id not in children:
                     read(checkpoint.run.run_id, checkpoint.run)
@@ -205,7 +220,7 @@ class View:
             written = None if run_id in self._specs else self.store.get(f"runs/{run_id}/spec.json")
             with told(run_id):
                 if written is not None:
-                    self._specs[run_id] = RunSpec.from_json(written.decode())
+                    self._specs[run_id] = from_json(written.decode())
             if run_id in self._specs and run_id not in children:
                 read(run_id, self._specs[run_id])
         found = [child for child in children.values() if child]
@@ -268,15 +283,15 @@ class View:
         arrived = max(known.sent or {}, default=-1)
         values = [value for value in child.values if value[3] > arrived] + child.totals
         self._send(known, values, child.params, tags | {"plm.state": state})
-        known.sent = arrivals(child.values)
+        known.sent = arrivals(child.values, child.clock)
         return PushReport(changed=1, values=len(values))
 
     def _continues(self, known: _Known, child: Child) -> bool:
         """Whether what has arrived is the beginning of what is to be shown: a resumed run repeats some steps."""
         if known.sent is None:
-            known.sent = {m.step: m.timestamp for m in self.client.get_metric_history(known.id, CLOCK)}
+            known.sent = {m.step: m.timestamp for m in self.client.get_metric_history(known.id, child.clock)}
         arrived = max(known.sent, default=-1)
-        beginning = {step: ms for step, ms in arrivals(child.values).items() if step <= arrived}
+        beginning = {step: ms for step, ms in arrivals(child.values, child.clock).items() if step <= arrived}
         return beginning == known.sent and all(child.params.get(k) == v for k, v in known.params.items())
 
     def _log_dataset(self, known: _Known, name: str, digest: str, counts: str) -> None:

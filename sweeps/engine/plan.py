@@ -13,6 +13,7 @@ from typing import Any
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
 from plm.inits.resume import Resume
+from plm.reading import Reading, Spec
 from plm.spec import Checkpoint, RunSpec
 from plm.stand_ins import is_stand_in
 from plm.store import Store
@@ -31,7 +32,13 @@ class Cell:
 
     point: Point
     """Axis name -> value, as `run` takes it."""
-    spec: RunSpec
+    spec: Spec
+
+    @property
+    def run(self) -> RunSpec:
+        """The run, in a sweep that trains: searches and tables of scores know nothing else."""
+        assert isinstance(self.spec, RunSpec)
+        return self.spec
 
     @property
     def labels(self) -> Point:
@@ -45,8 +52,8 @@ class Plan:
 
     sweep: Sweep
     cells: tuple[Cell, ...]
-    runs: dict[str, RunSpec]
-    """Every run by its id, parents before children."""
+    runs: dict[str, Spec]
+    """Every run and reading by its id, parents before children."""
     keep: dict[str, tuple[int, ...]]
     """The steps of each parent that its children start from."""
     status: dict[str, str] = field(compare=False)
@@ -67,7 +74,7 @@ class Plan:
         """The steps of each run that others go on from with its optimizer state."""
         found: dict[str, set[int]] = {}
         for spec in self.runs.values():
-            if isinstance(spec.init, Resume):
+            if isinstance(spec, RunSpec) and isinstance(spec.init, Resume):
                 found.setdefault(spec.init.origin.run.run_id, set()).add(spec.init.origin.step)
         return {run_id: tuple(sorted(steps)) for run_id, steps in found.items()}
 
@@ -84,12 +91,17 @@ class Plan:
     @cached_property
     def unresolved(self) -> tuple[str, ...]:
         """The models and tasks that are known by their numbers alone."""
-        named = {(spec.init.origin, getattr(spec.data, "task", None)) for spec in self.runs.values()}
-        return tuple(sorted({getattr(value, "name", "") for both in named for value in both if is_stand_in(value)}))
+        named = {value for spec in self.runs.values() for value in _given(spec)}
+        return tuple(sorted({getattr(value, "name", "") for value in named if is_stand_in(value)}))
 
     def family(self, cell: Cell) -> tuple[Any, ...]:
         """What a cell shares with those that it is compared among: its labels but for the arms' axes and the seed."""
         return tuple((n, v) for n, v in cell.labels.items() if n != "seed" and n not in self.sweep.arms)
+
+
+def _given(spec: Spec) -> tuple[Any, ...]:
+    """The model and the task that a run begins with."""
+    return (spec.source,) if isinstance(spec, Reading) else (spec.init.origin, getattr(spec.data, "task", None))
 
 
 def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, smoke: bool = False) -> Plan:
@@ -114,11 +126,14 @@ def arrange(sweep: Sweep, cells: Sequence[Cell], store: Store) -> Plan:
         ValueError: as `plan`.
     """
     _check_labels(cells)
-    runs: dict[str, RunSpec] = {}
+    runs: dict[str, Spec] = {}
     keep: dict[str, set[int]] = {}
     for cell in cells:
         _collect(cell.spec, runs, keep)
     _check_texts(runs, store)
+    for spec in runs.values():
+        if isinstance(spec, Reading):
+            spec.check()
     status = {run_id: store.run(spec).status() for run_id, spec in runs.items()}
     kept = {run_id: tuple(sorted(steps)) for run_id, steps in keep.items()}
     planned = Plan(sweep, tuple(cells), runs, kept, status)
@@ -139,7 +154,7 @@ def _check_kept(parent: Checkpoint, planned: Plan, store: Store) -> None:
         store.checkpoint(parent)
 
 
-def _collect(spec: RunSpec, runs: dict[str, RunSpec], keep: dict[str, set[int]]) -> None:
+def _collect(spec: Spec, runs: dict[str, Spec], keep: dict[str, set[int]]) -> None:
     for parent in spec.parents():
         _collect(parent.run, runs, keep)
         keep.setdefault(parent.run.run_id, set()).add(parent.step)
@@ -159,10 +174,12 @@ def _check_labels(cells: Sequence[Cell]) -> None:
                 )
 
 
-def _check_texts(runs: dict[str, RunSpec], store: Store) -> None:
+def _check_texts(runs: Mapping[str, Spec], store: Store) -> None:
     """Refuse a task that the model's tokenizer cannot read."""
     seen = set()
     for spec in runs.values():
+        if isinstance(spec, Reading):
+            continue
         key = (spec.init.architecture(), getattr(spec.data, "task", None))
         if (
             not isinstance(spec.data, Examples)

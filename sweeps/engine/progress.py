@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-    from plm.spec import RunSpec
+    from plm.reading import Spec
     from sweeps.engine.worker import Outcome
 
 LINE_SECONDS, REFRESH_SECONDS = 15.0, 1.0
@@ -33,7 +33,7 @@ class Progress:
         self,
         schedule: Schedule,
         store: Store,
-        cost: Callable[[RunSpec], float],
+        cost: Callable[[Spec], float],
         concurrency: int,
         console: Console,
     ) -> None:

@@ -49,6 +49,7 @@ def note_cells(plan: Plan, store: Store, trials: Sequence[dict[str, Any]] = ()) 
                 "axes": list(plan.sweep.axes),
                 "cells": list(cells.values()),
             }
+            | ({"steps": plan.sweep.growth.step} if plan.sweep.growth else {})
             | ({"trials": [*others, *trials]} if others or trials else {}),
             indent=1,
         ).encode(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from plm.spec import RunSpec
+from plm.reading import Spec
 from sweeps.engine.plan import INCOMPLETE, Plan
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Schedule:
     def __post_init__(self) -> None:
         self.state = {run_id: "done" if self.plan.status[run_id] == "done" else "waiting" for run_id in self.plan.runs}
 
-    def next(self) -> RunSpec | None:
+    def next(self) -> Spec | None:
         """A run that may start now, marked as running; None: nothing can start before something else ends."""
         while True:
             for run_id, state in self.state.items():

@@ -68,7 +68,8 @@ class Explorer:
         for trial in settled(study.trials):
             self._note(trial.number, trial.params)
         self.taken_over = self._take_over()
-        self._again = deque(answers for answers in again if self._is_new(answers))
+        controls = filter(setting.sweep.search.is_control, self._all or ())
+        self._again = deque(answers for answers in (*controls, *again) if self._is_new(answers))
 
     # What the schedule asks
 
@@ -163,7 +164,7 @@ class Explorer:
             found = self.setting.replayed(trial["answers"])
             cells = self.setting.cells(found) if found is not None and len(self._seen) < self._limit else ()
             if cells and cells[0].spec.run_id not in self._seen and all(map(self._is_done, cells)):
-                number = self._study.begin(found or {}, self.setting.second(cells[0].spec))
+                number = self._study.begin(found or {}, self.setting.second(cells[0].run))
                 self._note(number, found or {})
                 self._study.ended(number, "done", mean(map(self._value, cells)))
                 count += 1
@@ -197,7 +198,7 @@ class Explorer:
 
     def _begin(self, schedule: Schedule, answers: Answers) -> None:
         cells = self.setting.cells(answers)
-        second = self.setting.second(cells[0].spec)
+        second = self.setting.second(cells[0].run)
         number = self._study.begin(answers, second)
         candidate = self._active[number] = Candidate(number, cells, second)
         self._seen.add(cells[0].spec.run_id)
@@ -247,7 +248,9 @@ class Explorer:
         done = [t for t in self._study.trials if outcome_of(t) == "done"]
         done.sort(key=lambda t: value_of(t) * (1 if self.setting.smaller else -1))
         if self.setting.sweep.search.second is None:
-            return [t.number for t in done[: self.setting.confirmed]]
+            search = self.setting.sweep.search
+            controls = [t for t in done if search.is_control(t.params)]
+            return list(dict.fromkeys(t.number for t in (*done[: search.confirmed], *controls[:1])))
         first = {t.values[1]: t for t in reversed(done)}  # of equals the one that was tried first
         on = front([value_of(t) for t in first.values()], self.setting.costs(first), smaller=self.setting.smaller)
         return [t.number for t, is_on in zip(first.values(), on, strict=True) if is_on]
@@ -288,6 +291,6 @@ class Explorer:
                         "confirmed": [c.spec.run_id for c in self._reported.get(trial.number, ())]
                         or self._confirmed_before.get(cells[0].spec.run_id, []),
                     }
-                    | self.setting.named_second(cells[0].spec)
+                    | self.setting.named_second(cells[0].run)
                 )
         note_cells(schedule.plan, self._store, trials)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plm.metrics import REPORTED
+from plm.reading import Spec
 from plm.spec import RunSpec
 from plm.store import Store
 from search_spaces import space as spaces
@@ -92,7 +93,9 @@ class Setting:
     def confirmed(self) -> int:
         """How many trials are measured again, at most; of a front as many as the second criterion has values."""
         search = self.sweep.search
-        return len({self.second(cell.spec) for cell in self.probes()}) if search.second else search.confirmed
+        if search.second:
+            return len({self.second(cell.run) for cell in self.probes()})
+        return search.confirmed + bool(search.control)
 
     def cells(self, answers: Answers, *, fresh: bool = False) -> tuple[Cell, ...]:
         """The cells of a configuration, one a seed: to select by, or with `fresh` to report; none: it is no such cell."""
@@ -146,8 +149,14 @@ class Setting:
         return Plan(self.sweep, (), runs, planned.keep, {r: planned.status[r] for r in runs})
 
 
-def held_back(spec: RunSpec) -> RunSpec:
-    """The run evaluated on a slice cut from its training data, so that its evaluation split stays unseen."""
+def held_back(spec: Spec) -> RunSpec:
+    """The run evaluated on a slice cut from its training data, so that its evaluation split stays unseen.
+
+    Raises:
+        ValueError: it is a reading, which has no training data to select by.
+    """
+    if not isinstance(spec, RunSpec):
+        raise ValueError(f"{spec.run_id} reads a model that is there: a search trains. Ask for readings in a grid.")
     return replace(spec, data=spec.data.held_back())
 
 

@@ -39,6 +39,7 @@ def grid_cost(
     from sweeps.engine.cost import RATE, check_space, counted, detectable, estimate, spreads_of
     from sweeps.engine.progress import duration
     from sweeps.engine.results import arms
+    from sweeps.engine.teaching import said
 
     parents = [r for r in planned.missing if r in planned.keep]
     answered = Counter(cell.spec.run_id for cell in planned.cells)
@@ -50,6 +51,7 @@ def grid_cost(
     lines += [f"{shared} runs answer several cells, as baselines do, which spares {spared}"] * (shared > 0)
     if planned.unresolved:
         lines.append(f"known by their numbers alone, not fetched: {', '.join(planned.unresolved)}")
+    lines += said(planned.runs[run_id] for run_id in planned.missing)
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     repeated(planned, console)
     if rate or planned.unresolved:
@@ -61,11 +63,9 @@ def grid_cost(
             f"about {duration(cost.wall_seconds)} with {max(1, at_a_time)} at a time, {cost.gpu_hours:.2f} GPU-hours"
         )
     console.print(f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, {hours}", highlight=False)
-    console.print(
-        detectable(planned, spreads_of([a.difference.values for a in arms(planned, store) if a.difference])),
-        highlight=False,
-        soft_wrap=True,
-    )
+    if not planned.sweep.growth:
+        spreads = spreads_of([a.difference.values for a in arms(planned, store) if a.difference])
+        console.print(detectable(planned, spreads), highlight=False, soft_wrap=True)
     check_space(cost, store)
 
 
@@ -76,6 +76,7 @@ def search_cost(
     from sweeps.engine.cost import bound, check_space
     from sweeps.engine.found import tried
     from sweeps.engine.progress import duration
+    from sweeps.engine.teaching import said
 
     known = sum(t.outcome in ("done", "pruned", "diverged") for t in tried(asked, store))
     new, seeds, confirmed = max(0, trials - known), len(asked.seeds), asked.confirmed
@@ -87,7 +88,10 @@ def search_cost(
         highlight=False,
         soft_wrap=True,
     )
-    cost = bound(asked.shown(store), runs, store, resources, at_a_time, local)
+    shown = asked.shown(store)
+    for line in said(shown.runs[run_id] for run_id in shown.missing):
+        console.print(f"of the configurations that were looked at, {line}", highlight=False, soft_wrap=True)
+    cost = bound(shown, runs, store, resources, at_a_time, local)
     console.print(
         f"at most {cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, about {duration(cost.wall_seconds)} with "
         f"{at_a_time} at a time, {cost.gpu_hours:.2f} GPU-hours; what is given up early costs less",
@@ -99,7 +103,11 @@ def search_cost(
 
 def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     """Print the tables; write them, the results and the figures if asked to."""
-    from sweeps.engine import correlation, importance, pivot, record, results
+    if planned.sweep.growth:
+        _growth(planned, store, console, draw)
+        return
+    from sweeps.engine import correlation, importance, learning, pivot, record, results
+    from sweeps.engine.markdown import section
 
     found, shape = results.arms(planned, store), planned.sweep.pivot
     for (model, task), panel in results.panels(found):
@@ -115,18 +123,42 @@ def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     layers = importance.panels(found, planned.sweep.importance) if planned.sweep.importance else []
     for weighed in layers:
         _print(f"{weighed.title}: layers", importance.table(weighed), importance.caption(weighed), console)
+    learned = learning.panels(planned, store) if planned.sweep.learning else []
+    saved = [(one.title, *learning.table(one, planned.sweep.learning or ""), learning.caption(one)) for one in learned]
+    for name, head, rows, said in saved:
+        _print(name, (head, rows), said, console)
     if draw:
-        from sweeps.engine import figures, importance_figures, panels, pivot_figures
+        from sweeps.engine import figures, importance_figures, learning_figures, panels, pivot_figures
 
         record.save(planned.sweep, store)
         first = pivot.markdown(models, shape) if shape else ""
         first += correlation.markdown(asked, between) if asked else ""
         first += importance.markdown(layers)
+        first += "".join(section(*one) for one in saved)
         store.put(f"{record.folder(planned.sweep.name)}/table.md", (first + results.markdown(found)).encode())
         drawn = pivot_figures.save(planned.sweep.name, models, shape, store) if shape else []
         drawn += importance_figures.save(planned.sweep.name, layers, store)
         drawn += panels.save(planned.sweep.name, planned.sweep.figures, found, store)
+        drawn += learning_figures.save(planned.sweep.name, learned, store)
         _files(planned.sweep.name, [*figures.save(planned, found, store), *drawn], store, console)
+
+
+def _growth(planned: Plan, store: Store, console: Console, draw: bool) -> None:
+    """`grid`, of readings over the steps of trainings."""
+    from sweeps.engine import embryo, embryo_tables, record
+    from sweeps.engine.markdown import section
+
+    found = embryo.collect(planned, store)
+    shown = [(embryo_tables.title(one), *embryo_tables.table(one), embryo_tables.caption(one)) for one in found]
+    for name, head, rows, said in shown:
+        _print(name, (head, rows), said, console)
+    if draw:
+        from sweeps.engine import embryo_figures
+
+        record.save(planned.sweep, store)
+        text = "".join(section(*one) for one in shown)
+        store.put(f"{record.folder(planned.sweep.name)}/table.md", text.encode())
+        _files(planned.sweep.name, embryo_figures.save(planned.sweep.name, found, store), store, console)
 
 
 def search(asked: Setting, store: Store, console: Console, draw: bool) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from plm.reading import Reading, Spec
 from plm.spec import Checkpoint, External, RunSpec, digest
 from plm.store import RunFolder, Store
 
@@ -31,6 +32,8 @@ STATUS = {
 }
 KEY, PARAM, TAG = 250, 6000, 5000
 """MLflow's limits, in characters. (A tag may have 8,000, 5,000 on older servers.)"""
+CURVE, READ = "curve", "work/flops"
+"""The role of a child that stands for the readings of a training at all steps, and its clock."""
 TRIAL = "search trial"
 """The role of a child that stands for all seeds of a configuration."""
 NEVER_SHOWN = ("sweep.json",)
@@ -58,6 +61,25 @@ def fingerprint(value: object) -> str:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """One analysis of one training: readings that are shown as one run, whose steps are those of the training."""
+
+    labels: dict[str, str]
+    """Of all axes but the step's."""
+    runs: tuple[tuple[int, str], ...]
+    """(step, run id), by rising step."""
+
+
+def _curves(cells: list[dict[str, Any]], axis: str | None) -> tuple[Curve, ...]:
+    """The curves of some cells over an axis of steps."""
+    groups: dict[tuple[tuple[str, str], ...], set[tuple[int, str]]] = {}
+    for cell in cells if axis else ():
+        labels = tuple((name, str(label)) for name, label in cell["point"].items() if name != axis)
+        groups.setdefault(labels, set()).add((int(cell["point"][axis]), cell["run_id"]))
+    return tuple(Curve(dict(labels), tuple(sorted(runs))) for labels, runs in groups.items())
+
+
+@dataclass(frozen=True)
 class Asked:
     """The cells that any call of a sweep asked for."""
 
@@ -68,6 +90,8 @@ class Asked:
     """Axis -> all its labels."""
     trials: tuple[dict[str, Any], ...] = ()
     """Of a search, as `sweep.json` has them."""
+    curves: tuple[Curve, ...] = ()
+    """Of readings of trainings."""
 
     @staticmethod
     def read(store: Store, sweep: str) -> Asked:
@@ -93,6 +117,7 @@ class Asked:
             {run_id: joined(these, " or ") for run_id, these in points.items()},
             joined([point for these in points.values() for point in these], ", "),
             tuple(document.get("trials", ())),
+            _curves(document["cells"], document.get("steps")),
         )
 
     @property
@@ -130,9 +155,11 @@ class Child:
     """Of a finished run."""
     dataset: tuple[str, str, str] | None
     """Name, digest, and counts as JSON; None: it has none of its own."""
+    clock: str = CLOCK
+    """The metric that every step of `values` has, and ends with."""
 
 
-def read_child(folder: RunFolder, spec: RunSpec, name: str, axes: dict[str, str]) -> Child | None:
+def read_child(folder: RunFolder, spec: Spec, name: str, axes: dict[str, str]) -> Child | None:
     """Read a run's folder; None: it was never started.
 
     Raises:
@@ -219,6 +246,42 @@ def trial_child(trial: dict[str, Any], metric: str, runs: list[Child]) -> Child:
     )
 
 
+def curve_child(curve: Curve, children: dict[str, Child], live: bool) -> Child | None:
+    """A curve as the view shows it: what each finished reading says, at the step that it read; None: none was started."""
+    there = [(step, children[run_id]) for step, run_id in curve.runs if run_id in children]
+    if not there:
+        return None
+    done = [(step, child) for step, child in there if child.status == "done" and child.ended is not None]
+    others = {child.status for _, child in there} - {"done"}
+    others |= {"running"} if live else set()
+    status = next((word for word in ("running", "failed") if word in others), "interrupted")
+    status = "done" if len(done) == len(curve.runs) else status
+    ends = [child.ended for _, child in done if child.ended is not None]
+    labels = {legal_key(axis): shortened(label, PARAM) for axis, label in curve.labels.items()}
+    name = "curve/" + fingerprint(sorted(curve.labels.items()))
+    tags = labels | {"run_id": name, "role": CURVE, "status": status, "readings": f"{len(done)} of {len(curve.runs)}"}
+    values = [
+        (key, value, child.ended or 0, step)
+        for step, child in done
+        for key, value, *_ in sorted(child.totals, key=lambda total: total[0] == READ)
+    ]
+    return Child(
+        run_id=name,
+        name=" ".join(curve.labels.values()),
+        axes=curve.labels,
+        status=status,
+        started=min(child.started for _, child in there),
+        ended=None if status == "running" else max(ends, default=0),
+        attempts=0,
+        params=labels,
+        tags=tags,
+        values=values,
+        totals=[],
+        dataset=done[0][1].dataset if done else None,
+        clock=READ,
+    )
+
+
 def _last(run: Child, metric: str) -> tuple[str, int]:
     """The name of a metric and the step of its last value."""
     key = legal_key(metric)
@@ -236,8 +299,8 @@ def _values(folder: RunFolder) -> list[Value]:
     return sorted(values.values(), key=lambda value: (value[3], value[0] == CLOCK))
 
 
-def arrivals(values: list[Value]) -> dict[int, int]:
-    return {step: ms for key, _, ms, step in values if key == CLOCK}
+def arrivals(values: list[Value], clock: str = CLOCK) -> dict[int, int]:
+    return {step: ms for key, _, ms, step in values if key == clock}
 
 
 def _environment(folder: RunFolder) -> str:
@@ -260,7 +323,7 @@ def _params(value: Any, key: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, External):
         yield key, shortened(f"{value.name} {digest(value)[:12]}", PARAM)
     elif dataclasses.is_dataclass(value):
-        if not isinstance(value, RunSpec):
+        if not isinstance(value, RunSpec | Reading):
             yield f"{key}.kind", str(getattr(value, "kind", type(value).__name__))
         for f in dataclasses.fields(value):
             if f.name == "name" or not f.metadata.get("location"):
@@ -269,7 +332,10 @@ def _params(value: Any, key: str) -> Iterator[tuple[str, str]]:
         yield key, shortened(", ".join(map(str, value)) if isinstance(value, tuple) else value, PARAM)
 
 
-def _dataset(spec: RunSpec) -> tuple[str, str, str]:
+def _dataset(spec: Spec) -> tuple[str, str, str] | None:
+    if isinstance(spec, Reading):
+        data = getattr(spec.analysis, "data", None)
+        return data and (shortened(getattr(data, "name", data.kind), 500), digest(data)[:12], "{}")
     task = getattr(spec.data, "task", None)
     if task is not None:
         counts = {"train": task.counts[0], "used": spec.data.num_sequences, "evaluation": task.counts[1]}

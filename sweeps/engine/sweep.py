@@ -17,6 +17,7 @@ from typing import Any
 from plm.data.examples import Examples
 from plm.duration import steps
 from plm.metrics import REPORTED
+from plm.reading import Reading, Spec
 from plm.registry import unknown
 from plm.spec import Checkpoint, RunSpec
 from search_spaces.axis import Axis
@@ -59,6 +60,19 @@ class Pivot:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """Readings of trainings, step by step: the axes that say of which training, at which step, and what is read."""
+
+    training: str = "trajectory"
+    step: str = "step"
+    analysis: str = "analysis"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        return self.training, self.step, self.analysis
+
+
+@dataclass(frozen=True)
 class Criterion:
     """What a search weighs beside its metric: a number that is known of a run before it is trained."""
 
@@ -91,14 +105,20 @@ class Search:
     races: tuple[int, ...] = ()
     """Numbers of finished seeds."""
     reduction: int = 3
+    control: Mapping[str, Any] = field(default_factory=dict)
+    """Answers that make a configuration a control: all such are tried first, and the best of them is confirmed too."""
+
+    def is_control(self, answers: Mapping[str, Any]) -> bool:
+        """Whether a configuration is a control."""
+        return bool(self.control) and all(answers.get(name) == value for name, value in self.control.items())
 
 
 @dataclass(frozen=True)
 class Sweep:
     """A question: which runs, compared how."""
 
-    run: Callable[..., RunSpec | None]
-    """From one value of each axis (keyword-only parameters) to a run; None: no such cell."""
+    run: Callable[..., Spec | None]
+    """From one value of each axis (keyword-only parameters) to a run or a reading; None: no such cell."""
     over: Grid | Sequence[Grid] | Space | TiedSpace
     """A grid, or several whose union is asked for. In a grid an axis holds an `Axis`, or is pinned to one plain value.
     A function of a trial makes the sweep a search; of a trial and a point, it is told what the search holds fixed."""
@@ -116,6 +136,10 @@ class Sweep:
     """How the arms of a grid are compared between tasks."""
     importance: str | None = None
     """The axis of masks over which a grid's layers are weighed."""
+    growth: Growth | None = None
+    """How a grid of readings over the steps of trainings is shown, in place of all else."""
+    learning: str | None = None
+    """The axis whose values are the lines of a figure of perplexity by step, and the rows of a table of what is saved."""
     fixed: Grid = field(default_factory=dict)
     """Of a search: an `Axis` for each axis that it does not choose. `seed` is folded, the others hold one value."""
     search: Search = Search()
@@ -138,8 +162,10 @@ class Sweep:
             raise ValueError("a search folds its seeds: give fixed an axis seed, and run() a parameter seed.")
 
     def _check_grids(self) -> None:
-        if not (self.curve or self.pivot or self.figures or self.importance):
-            raise ValueError("a grid needs a curve, a pivot, figures or importance, which say how it is drawn.")
+        if not (self.curve or self.pivot or self.figures or self.importance or self.growth or self.learning):
+            raise ValueError(
+                "a grid needs a curve, a pivot, figures, importance, growth or learning, which say how it is drawn."
+            )
         for grid in self.grids:
             if set(grid) != set(self.axes):
                 raise ValueError(
@@ -149,7 +175,7 @@ class Sweep:
         drawn |= {curve.axis, curve.line, curve.control, curve.beside} if curve else set()
         drawn |= {axis for figure in self.figures for axis in figure.axes}
         drawn |= {self.correlation.axis} if self.correlation else set()
-        drawn |= {self.importance}
+        drawn |= {self.importance, self.learning, *(self.growth.axes if self.growth else ())}
         for name in sorted(map(str, drawn - {None})):
             if name not in self.axes or name == "seed":
                 raise unknown("axis of the figure", name, [axis for axis in self.axes if axis != "seed"])
@@ -298,7 +324,7 @@ def shrunk(sweep: Sweep) -> Sweep:
     Parents shrink with their children, so nothing here shares a run with the real sweep.
     """
 
-    def run(**values: Any) -> RunSpec | None:
+    def run(**values: Any) -> Spec | None:
         spec = sweep.run(**values)
         return None if spec is None else _shrink(spec)
 
@@ -328,6 +354,8 @@ def _shrink(value: Any) -> Any:
     fields = {f.name: _shrink(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, RunSpec):
         fields["duration"] = steps(2)
+    if isinstance(value, Reading):
+        fields["analysis"] = value.analysis.fewer(16)
     if isinstance(value, Examples) and value.num_sequences > 16:
         fields["size"] = 16
     return replace(value, **{name: new for name, new in fields.items() if new is not getattr(value, name)})

@@ -1,4 +1,5 @@
-"""One trial, in whatever process it was given to: train the run, and answer with an outcome instead of an exception.
+"""One trial, in whatever process it was given to: train the run or read the model, and answer with an outcome instead of
+an exception.
 
 A warm process keeps its `Cache` from trial to trial: imports, tokenised data and pretrained weights are paid once.
 """
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plm.spec import RunSpec
+    from plm.reading import Spec
     from plm.store import Store
     from plm.train import Execution
     from sweeps.engine.plan import Plan
@@ -66,27 +67,28 @@ class Outcome:
 
 
 def execute(
-    spec: RunSpec,
+    spec: Spec,
     store: Store,
     execution: Execution,
     *,
     rungs: Rungs | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train a run with this process's cache; if another process has it, wait for that one.
+    """Train a run, or read a model, with this process's cache; if another process has it, wait for that one.
 
     Args:
         rungs: Where it is compared with others on its way, and given up if it is not among the best.
     """
     global _cache
     from plm.build import Cache
+    from plm.reading import Reading, read
     from plm.store import Busy, Lost
     from plm.train import Diverged, Stopped, train
     from sweeps.engine.rungs import Judge
 
     _cache = _cache or Cache()
     began = time.monotonic()
-    judge = Judge(rungs, store, spec.run_id, spec.total_steps) if rungs else None
+    judge = Judge(rungs, store, spec.run_id, spec.total_steps) if rungs and not isinstance(spec, Reading) else None
 
     def stopping() -> bool:
         return should_stop() or (judge is not None and judge.pruned)
@@ -96,7 +98,11 @@ def execute(
 
     while True:
         try:
-            result = train(spec, store=store, execution=execution, reporter=judge, should_stop=stopping, cache=_cache)
+            result = (
+                read(spec, store=store, execution=execution, cache=_cache)
+                if isinstance(spec, Reading)
+                else train(spec, store=store, execution=execution, reporter=judge, should_stop=stopping, cache=_cache)
+            )
             return ended("done", result.metrics)
         except Busy:
             if stopping():
@@ -121,7 +127,7 @@ def trial(config: dict[str, Any]) -> None:
 
 def run_trial(config: dict[str, Any]) -> Outcome:
     """What `trial` describes, in this process."""
-    from plm.spec import RunSpec
+    from plm.spec import from_json
     from plm.store import Store
     from plm.train import Execution
     from sweeps.engine.rungs import Rungs
@@ -135,7 +141,7 @@ def run_trial(config: dict[str, Any]) -> Outcome:
 
             torch.cuda.set_per_process_memory_fraction(min(1.0, config["gpus"]))
         rungs = Rungs(**config["rungs"]) if config["rungs"] else None
-        return execute(RunSpec.from_json(config["spec"]), Store.at(config["store"]), execution, rungs=rungs)
+        return execute(from_json(config["spec"]), Store.at(config["store"]), execution, rungs=rungs)
     except Exception as error:  # a node that lacks the store or the model: trying again would not help
         return Outcome("", "failed", {}, error=f"{type(error).__name__}: {error}")
 
@@ -148,6 +154,7 @@ def reported(outcome: Outcome) -> dict[str, Any]:
 def execution_for(resources: Resources, plan: Plan, run_id: str, keep_weights: bool = False) -> Execution:
     """How a run of a plan is executed with these resources."""
     from plm.train import Execution
+    from sweeps.engine import teaching
 
     return replace(
         Execution(),
@@ -157,6 +164,7 @@ def execution_for(resources: Resources, plan: Plan, run_id: str, keep_weights: b
         keep=plan.keep.get(run_id, ()),
         keep_state=plan.keep_state.get(run_id, ()),
         keep_weights=keep_weights,
+        **teaching.options(plan, run_id),
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from plm.spec import RunSpec
+    from plm.reading import Spec
     from plm.store import Store
 
 DRIVER = {"CPU": 0.0, "memory": 1.0}
@@ -28,7 +28,7 @@ def group_trial(config: dict[str, Any]) -> None:
     from ray import tune
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from plm.spec import RunSpec
+    from plm.spec import from_json
     from plm.store import Store
     from sweeps.engine.worker import Outcome, reported
 
@@ -54,7 +54,7 @@ def group_trial(config: dict[str, Any]) -> None:
         outcome = Outcome(**trainer.fit().return_value)  # type: ignore[attr-defined]  # nor this one
     except Exception as error:  # the group could not be kept alive
         outcome = Outcome("", "failed", {}, error=_last_words(error))
-        note_failure(RunSpec.from_json(config["spec"]), store, outcome.error, trace=str(error))
+        note_failure(from_json(config["spec"]), store, outcome.error, trace=str(error))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         with contextlib.suppress(OSError):  # another group's may be in it
@@ -87,7 +87,7 @@ def _last_words(error: Exception) -> str:
     )
 
 
-def note_failure(spec: RunSpec, store: Store, error: str, trace: str) -> None:
+def note_failure(spec: Spec, store: Store, error: str, trace: str) -> None:
     """Leave in a run's folder that its group failed, unless the process that writes there has said so itself."""
     from plm.store import Busy
 

@@ -1,0 +1,245 @@
+"""What readings of trainings say: curves over the steps, when a class passes a threshold, and how sure that is.
+
+A curve is what was read; a crossing is read off its monotone fit, so that a dip does not undo what was passed and a peak
+of one step does not pass it. Intervals come from drawing anew what the analysis calls a cluster (the sentences), and the
+pretraining seeds where there are several; steps and classes share each draw, so that they can be compared.
+
+Shape letters: R resamples, S steps, K seeds, C clusters.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from plm.analyses import Analysis, Unit
+from plm.reading import Reading
+from plm.registry import member
+from plm.rng import numpy_stream
+from plm.store import RunFolder, Store
+from sweeps.engine.plan import Plan
+
+RESAMPLES = 200
+LEVELS = (0.5, 0.8, 0.9)
+LEVEL = 0.95
+CLEAR = 0.02
+"""A plateau that is not so far above its baseline was never reached: nothing was learnt that could have a date."""
+
+Curve = Float[np.ndarray, " S"]
+Draws = Float[np.ndarray, "R S"]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """When a curve passes a level for good."""
+
+    step: float | None
+    """None: not within the steps that were read (censored)."""
+    low: float | None
+    high: float | None
+    """Of the interval; None: beyond the last step."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One analysis of one training: what was read at each step, with each pretraining seed."""
+
+    training: str
+    analysis: str
+    rest: tuple[tuple[str, Any], ...]
+    """The other axes' labels."""
+    steps: tuple[int, ...]
+    seeds: tuple[int, ...]
+    """Those that were read at every one of `steps`."""
+    runs: Mapping[tuple[int, int], RunFolder]
+    """(seed, step) -> the finished reading."""
+    asked: int
+    """Readings that were asked for."""
+
+    @property
+    def member(self) -> type[Analysis]:
+        """The analysis's class."""
+        found: type[Analysis] = member("analyses", self.analysis.partition(":")[0])
+        return found
+
+    @cached_property
+    def metrics(self) -> dict[tuple[int, int], dict[str, float]]:
+        """(seed, step) -> the summary."""
+        return {at: run.result()["metrics"] for at, run in self.runs.items()}
+
+    @cached_property
+    def rows(self) -> int:
+        """Things that were scored at each step."""
+        return int(next(iter(self.runs.values())).result()["rows"])
+
+    def names(self, family: str) -> list[str]:
+        """What a family has numbers of at every step: `accuracy/DET`, or `accuracy` alone."""
+        common = set.intersection(*(set(each) for each in self.metrics.values()))
+        first = next(iter(self.metrics.values()))
+        return [name for name in first if name in common and name.partition("/")[0] == family]
+
+    @cached_property
+    def kinds(self) -> dict[str, list[str]]:
+        """What the first family has numbers of, by the column that names them (parts of speech, forms of verbs)."""
+        family, unit = self.member.curves[0], self.member.unit
+        names = self.names(family)
+        if unit is None:
+            return {"": [name for name in names if "/" in name] or names}
+        table = _table(next(iter(self.runs.values())), unit.by)
+        found = {column: {f"{family}/{value}" for value in table[column]} for column in unit.by}
+        return {column: own for column in unit.by if (own := [name for name in names if name in found[column]])}
+
+    def curve(self, name: str) -> Curve:
+        """A number at each step, the mean over seeds."""
+        return np.mean([[self.metrics[seed, step][name] for step in self.steps] for seed in self.seeds], axis=0)
+
+    def level(self, name: str) -> float:
+        """A number that does not change with the steps, such as a baseline: its mean."""
+        return float(self.curve(name).mean())
+
+    @cached_property
+    def resampled(self) -> dict[str, Draws]:
+        """Curves of the first family over draws, by name; empty where neither rows nor seeds can be drawn."""
+        unit, family = self.member.unit, self.member.curves[0]
+        draw = numpy_stream(0, "growth", self.training, self.analysis)
+        drawn = draw.integers(len(self.seeds), size=(RESAMPLES, len(self.seeds)))
+        if unit is None:
+            return self._over_seeds(family, drawn) if len(self.seeds) > 1 else {}
+        sums, counts, clusters = self._sums(unit)
+        weights = draw.multinomial(clusters, np.full(clusters, 1 / clusters), RESAMPLES).astype(float)
+        found = {}
+        for group in sums:
+            above, below = (np.einsum("rc,ksc->rks", weights, part[group]) for part in (sums, counts))
+            shares = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+            found[f"{family}/{group}"] = np.take_along_axis(shares, drawn[:, :, None], axis=1).mean(1)
+        return found
+
+    def _over_seeds(self, family: str, drawn: Any) -> dict[str, Draws]:
+        found = {}
+        for name in self.names(family):
+            each = np.array([[self.metrics[seed, step][name] for step in self.steps] for seed in self.seeds])
+            found[name] = each[drawn].mean(1)
+        return found
+
+    def _sums(self, unit: Unit) -> tuple[dict[str, Any], dict[str, Any], int]:
+        """Of each group the sums and counts (K, S, C) of the value, and how many clusters there are."""
+        tables = {at: _table(run, (unit.value, unit.cluster, *unit.by)) for at, run in self.runs.items()}
+        there = dict.fromkeys(value for table in tables.values() for value in table[unit.cluster])
+        clusters = {value: i for i, value in enumerate(there)}
+        shape = (len(self.seeds), len(self.steps), len(clusters))
+        sums, counts = dict[str, Any](), dict[str, Any]()
+        for (seed, step), table in tables.items():
+            at = (self.seeds.index(seed), self.steps.index(step))
+            for column in unit.by:
+                for group, cluster, value in zip(table[column], table[unit.cluster], table[unit.value], strict=True):
+                    if value is not None and group != "":
+                        sums.setdefault(str(group), np.zeros(shape))[*at, clusters[cluster]] += value
+                        counts.setdefault(str(group), np.zeros(shape))[*at, clusters[cluster]] += 1
+        return sums, counts, len(clusters)
+
+    def band(self, name: str) -> tuple[Curve, Curve] | None:
+        """The interval of a curve at each step; None where nothing was drawn."""
+        if name not in self.resampled:
+            return None
+        low, high = np.nanquantile(self.resampled[name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        return low, high
+
+    @cached_property
+    def _fits(self) -> dict[str, Draws]:
+        """Monotone fits of the draws in which every step has a value."""
+        return {name: monotone(draws[np.isfinite(draws).all(1)]) for name, draws in self.resampled.items()}
+
+    def crossing(self, name: str, level: float, *, relative: bool, above: float = 0.0) -> Crossing:
+        """When a curve passes a level for good.
+
+        Args:
+            relative: The level is a share of the way from `above` to the plateau, which is the fit's last value.
+            above: What scores as much without the ability.
+        """
+        own = passed(self.steps, monotone(self.curve(name)[None]), level, relative=relative, above=above)[0]
+        fits = self._fits.get(name, np.empty((0, len(self.steps))))
+        if not len(fits):
+            return Crossing(_finite(own), None, None)
+        ends = np.sort(passed(self.steps, fits, level, relative=relative, above=above))
+        low, high = (ends[round(q * (len(ends) - 1))] for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        return Crossing(_finite(own), _finite(low), _finite(high))
+
+
+def collect(plan: Plan, store: Store) -> list[Growth]:
+    """What is finished of a plan, by training and analysis, in the order of its cells."""
+    axes = plan.sweep.growth
+    assert axes is not None
+    groups: dict[tuple[Any, ...], dict[tuple[int, int], RunFolder]] = {}
+    for cell in plan.cells:
+        if isinstance(cell.spec, Reading):
+            labels = cell.labels
+            rest = tuple((n, v) for n, v in labels.items() if n not in (*axes.axes, "seed"))
+            key = (str(labels[axes.training]), str(labels[axes.analysis]), rest)
+            at = (int(cell.point.get("seed", 0)), int(cell.point[axes.step]))
+            groups.setdefault(key, {})[at] = RunFolder(store, cell.spec.run_id)
+    found = (_growth(training, analysis, rest, runs) for (training, analysis, rest), runs in groups.items())
+    return [one for one in found if one is not None]
+
+
+def _growth(training: str, analysis: str, rest: Any, asked: Mapping[tuple[int, int], RunFolder]) -> Growth | None:
+    """The seeds that are there, at the steps that they share; None: nothing is finished."""
+    done = {at: run for at, run in asked.items() if run.status() == "done"}
+    if not done:
+        return None
+    seeds = sorted({seed for seed, _ in done})
+    steps = [step for step in sorted({step for _, step in done}) if all((seed, step) in done for seed in seeds)]
+    if not steps:  # seeds that have not one step in common: the first alone
+        seeds, steps = seeds[:1], sorted(step for seed, step in done if seed == seeds[0])
+    runs = {(seed, step): done[seed, step] for seed in seeds for step in steps}
+    return Growth(training, analysis, rest, tuple(steps), tuple(seeds), runs, len(asked))
+
+
+def _table(run: RunFolder, columns: Sequence[str]) -> dict[str, list[Any]]:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(io.BytesIO(run.get("rows.parquet") or b""), columns=list(columns))
+    return table.to_pydict()
+
+
+def monotone(curves: Draws) -> Draws:
+    """The closest curves that never fall (in squares, each step alike).
+
+    Source: the max-min form of isotonic regression (Barlow et al. 1972), which fits all curves in one pass.
+    """
+    steps = curves.shape[1]
+    sums = np.concatenate([np.zeros((len(curves), 1)), curves.cumsum(1)], axis=1)
+    first, last = np.arange(steps)[:, None], np.arange(steps)[None, :]
+    means = (sums[:, None, 1:] - sums[:, :-1, None]) / np.maximum(last - first + 1, 1)  # of steps `first` to `last`
+    means = np.where(last >= first, means, np.inf)
+    least = np.minimum.accumulate(means[:, :, ::-1], axis=2)[:, :, ::-1]  # over all later ends
+    return np.where(last >= first, least, -np.inf).max(1)
+
+
+def passed(
+    steps: Sequence[int], fits: Draws, level: float, *, relative: bool = False, above: float = 0.0
+) -> Float[np.ndarray, " R"]:
+    """The step at which each monotone fit passes a level, between two steps on a log scale; infinite: it does not.
+
+    Args:
+        relative: The level is a share of the way from `above` to a fit's last value.
+    """
+    last = fits[:, -1]
+    goal = above + level * (last - above) if relative else np.full(len(fits), level)
+    reached = fits >= goal[:, None] - 1e-12
+    learnt = reached[:, -1] & ((last >= above + CLEAR) | (not relative))
+    after = reached.argmax(1)
+    before, row, log = np.maximum(after - 1, 0), np.arange(len(fits)), np.log1p(steps)
+    rise = fits[row, after] - fits[row, before]
+    share = np.divide(goal - fits[row, before], rise, out=np.ones(len(fits)), where=rise > 0)
+    at = np.expm1(log[before] + share * (log[after] - log[before]))
+    return np.where(learnt, np.where(after == 0, float(steps[0]), at), np.inf)
+
+
+def _finite(step: float) -> float | None:
+    return float(step) if np.isfinite(step) else None

@@ -1,0 +1,221 @@
+"""Figures of what grows when, over a log axis of steps: each class beside its baseline, all classes rescaled, their order,
+and all analyses of a training at a glance.
+
+Trainings differ in colour and dash, classes in colour, dash and marker; step 0 stands left of step 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from plm.curves import COLOURS, MARKERS, STYLE
+from plm.store import Store
+from sweeps.engine.embryo import LEVELS, Curve, Growth
+from sweeps.engine.embryo_tables import baseline, by_analysis, caption, count, ordered, reached, short
+from sweeps.engine.figures import DASHES, legend, put
+
+WIDTH, HEIGHT, ACROSS = 2.3, 1.9, 5
+"""Inches of a small panel, and how many stand beside each other."""
+MOST = 14
+"""Lines that one panel can hold; of more classes those that have most rows."""
+STEP = "pretraining step (log scale)"
+
+
+def save(name: str, found: Sequence[Growth], store: Store) -> list[str]:
+    """Draw and write all figures; their keys in the store."""
+    keys: list[str] = []
+    for analysis, growths in by_analysis(found).items():
+        of = analysis.partition(",")[0].replace(":", "-")
+        for kind in growths[0].kinds:
+            apart = f"-{kind}" if kind and len(growths[0].kinds) > 1 else ""
+            keys += put(classes(growths, kind), name, of, f"classes{apart}", store)
+            keys += put(order(growths, kind), name, of, f"order{apart}", store)
+        for family in growths[0].member.curves[1:]:
+            if growths[0].names(family):
+                keys += put(several(growths, family), name, of, family, store)
+    for training in dict.fromkeys(growth.training for growth in found):
+        own = [growth for growth in found if growth.training == training]
+        keys += put(glance(own), name, training.replace("/", "--"), "glance", store)
+    return keys
+
+
+def classes(growths: Sequence[Growth], kind: str) -> Figure:
+    """A panel a class, in the order of the first training: its curve, its band, and what scores as much without it."""
+    names = ordered(growths[0], kind)
+    across = min(ACROSS, len(names))
+    down = -(-len(names) // across)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            down, across, figsize=(1.6 + WIDTH * across, 1.3 + HEIGHT * down), sharex=True, sharey=True, squeeze=False,
+            layout="constrained",
+        )  # fmt: skip
+        for ax, name in zip(axes.flat, names, strict=False):
+            for i, growth in enumerate(growths):
+                if name in growth.names(growth.member.curves[0]):
+                    _class(ax, growth, name, i)
+            ax.set_title(
+                " ".join(filter(None, (short(name), f"(n {n})" if (n := count(growths[0], name)) else ""))), fontsize=8
+            )
+            _steps(ax, growths)
+        for i, ax in enumerate(axes.flat):
+            ax.set_visible(i < len(names))
+            ax.tick_params(labelbottom=i + across >= len(names))
+        figure.supylabel(growths[0].member.curves[0], fontsize=9)
+        _finish(figure, list(axes.flat[: len(names)]), growths)
+    return figure
+
+
+def _class(ax: Axes, growth: Growth, name: str, i: int) -> None:
+    colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
+    ax.plot(growth.steps, growth.curve(name), color=colour, linestyle=dash, linewidth=1.5, label=growth.training)
+    if band := growth.band(name):
+        ax.fill_between(growth.steps, *band, color=colour, alpha=0.2, linewidth=0)
+    single = f"single/{short(name)}"
+    if single in growth.names("single"):
+        ax.plot(
+            growth.steps, growth.curve(single), color=colour, linestyle=":", linewidth=1,
+            label=f"{growth.training}, words of one piece",
+        )  # fmt: skip
+    if i == 0 and (level := baseline(growth, name)) is not None:
+        ax.axhline(level, color="0.45", linewidth=0.9, dashes=(5, 3), label=f"baseline: {growth.member.baseline}")
+
+
+def order(growths: Sequence[Growth], kind: str) -> Figure:
+    """Beside each other for each training: all curves as shares of their last value, and when they pass levels of it."""
+    names = _most(growths[0], ordered(growths[0], kind))
+    tall = max(3.4, 1.5 + 0.25 * len(names))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(growths), 2, figsize=(10.5, 0.9 + tall * len(growths)), squeeze=False, layout="constrained"
+        )
+        for (left, right), growth in zip(axes, growths, strict=True):
+            own = [name for name in names if name in growth.kinds.get(kind, ())]
+            for i, name in enumerate(own):
+                left.plot(growth.steps, rescaled(growth.curve(name)), label=short(name), **_look(i))
+            left.axhline(1.0, color="0.7", linewidth=0.8)
+            left.set_ylabel("share of the last step's value")
+            left.set_title(growth.training, fontsize=9)
+            left.set_ylim(0, 1.3)
+            _steps(left, growths)
+            left.set_xlabel(STEP)
+            _dots(right, growth, own)
+            _steps(right, growths)
+            right.set_xlabel(STEP)
+        axes[0][0].legend(fontsize=7, frameon=False, ncols=2, loc="upper left")
+        _finish(figure, [], growths)
+    return figure
+
+
+def _dots(ax: Axes, growth: Growth, names: Sequence[str]) -> None:
+    """When each class passes each share of its plateau; an arrow: not by the last step."""
+    last = growth.steps[-1]
+    ax.plot([], [], color="0.4", linestyle="", marker=">", markersize=4, markerfacecolor="white", label="not reached")
+    for level, marker, colour in zip(LEVELS, "o^s", ("#1b3a5c", "#3f7d58", "#c8553d"), strict=True):
+        ax.plot([], [], color=colour, linestyle="", marker=marker, markersize=4, label=f"{level:.0%} of plateau")
+        for y, name in enumerate(names):
+            crossing, at = growth.crossing(name, level, relative=True), y + 0.22 * (level - LEVELS[1]) / 0.3
+            x = last if crossing.step is None else crossing.step
+            ends = (crossing.low, crossing.high)
+            if name in growth.resampled:
+                ax.plot([last if e is None else e for e in ends], [at, at], color=colour, linewidth=1, alpha=0.6)
+            ax.plot(
+                [x], [at], color=colour, linestyle="", marker=marker if crossing.step is not None else ">", markersize=4,
+                markerfacecolor=colour if crossing.step is not None else "white",
+            )  # fmt: skip
+    ax.set_yticks(range(len(names)), [short(name) for name in names])
+    ax.invert_yaxis()
+    ax.grid(axis="y", color="0.93")
+    ax.set_axisbelow(True)
+    ax.legend(fontsize=7, frameon=False, loc="lower left")
+    ax.set_title("when it is reached for good (bars: 95%)", fontsize=9)
+
+
+def several(growths: Sequence[Growth], family: str) -> Figure:
+    """A panel a training, a line for each number of a family."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(growths), figsize=(2.2 + 4.2 * len(growths), 4.2), sharey=True, squeeze=False, layout="constrained"
+        )
+        for ax, growth in zip(axes[0], growths, strict=True):
+            names = growth.names(family)
+            for i, name in enumerate(names[:MOST]):
+                ax.plot(growth.steps, growth.curve(name), label=short(name), **_look(i))
+            ax.set_title(growth.training + f", the first {MOST} of {len(names)}" * (len(names) > MOST), fontsize=9)
+            ax.set_xlabel(STEP)
+            _steps(ax, growths)
+        axes[0][0].set_ylabel(family)
+        _finish(figure, list(axes[0]), growths)
+    return figure
+
+
+def glance(growths: Sequence[Growth]) -> Figure:
+    """All analyses of one training over one axis, each as a share of its last value."""
+    with plt.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(8.2, 4.6), layout="constrained")
+        for i, growth in enumerate(growths):
+            family = growth.member.curves[0]
+            names = [family] if family in growth.names(family) else growth.names(family)
+            curve = np.mean([growth.curve(name) for name in names], axis=0)
+            ax.plot(growth.steps, rescaled(curve), label=f"{growth.analysis} ({family} {curve[-1]:.2f})", **_look(i))
+        ax.axhline(1.0, color="0.7", linewidth=0.8)
+        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
+        ax.set_ylabel("share of the last step's value")
+        ax.set_xlabel(STEP)
+        _steps(ax, growths)
+        handles, labels = legend([ax])
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
+        ax.set_title(f"{growths[0].training}: all abilities over pretraining", fontsize=10)
+        rows = ", ".join(f"{growth.analysis} {growth.rows:,}" for growth in growths)
+        figure.supxlabel(f"in brackets the last value; rows a step: {rows}", fontsize=7, wrap=True)
+    return figure
+
+
+def rescaled(curve: Curve) -> Curve:
+    """A curve as shares of its last value (Chiang et al. 2020, plot_pos.py -r); where that is 0, nothing."""
+    return curve / curve[-1] if curve[-1] else np.full(len(curve), math.nan)
+
+
+def _most(growth: Growth, names: Sequence[str]) -> list[str]:
+    """As many classes as a panel can hold: those that are reached, of most rows."""
+    most = sorted(names, key=lambda name: (reached(growth, name) is None, -float(count(growth, name) or 0)))[:MOST]
+    return [name for name in names if name in most]
+
+
+def _look(i: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "linestyle": DASHES[i // len(COLOURS) % len(DASHES)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "markersize": 3.5,
+        "linewidth": 1.2,
+    }
+
+
+def _steps(ax: Axes, growths: Sequence[Growth]) -> None:
+    """A log axis that has room for step 0."""
+    last = max(growth.steps[-1] for growth in growths)
+    powers = [10**k for k in range(int(math.log10(max(last, 1))) + 1)]
+    ax.set_xscale("symlog", linthresh=1, linscale=0.4)
+    ax.set_xticks([0, *powers], ["0", *(f"{p:,}" for p in powers)])
+    ax.set_xlim(-0.1, last * 1.15)
+    ax.minorticks_off()
+    ax.grid(axis="x", color="0.94")
+    ax.set_axisbelow(True)
+
+
+def _finish(figure: Figure, axes: Sequence[Axes], growths: Sequence[Growth]) -> None:
+    """Legend, title and caption."""
+    if axes:
+        handles, labels = legend(axes)
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
+    others = ", ".join(f"{axis} {value}" for axis, value in growths[0].rest)
+    figure.suptitle(f"{growths[0].analysis}" + f" ({others})" * bool(others), fontsize=10)
+    lines = [(f"{g.training}: " if len(growths) > 1 else "") + "; ".join(caption(g)[:2]) for g in growths]
+    figure.supxlabel("\n".join(lines), fontsize=7)

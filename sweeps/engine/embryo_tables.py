@@ -1,0 +1,129 @@
+"""Tables of what grows when: a row a class, in the order in which the classes are learnt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sweeps.engine.embryo import LEVELS, Crossing, Growth
+
+HEADINGS = (
+    "class",
+    "n",
+    "first",
+    "last",
+    "95% of last",
+    "baseline",
+    "half of the way from baseline",
+    "half of plateau",
+    "50%",
+    "80%",
+    "90%",
+)
+COVARIATES = {"log_count": "mean log count", "mean_id": "mean token id", "types": "number of types"}
+"""Families of a summary that the order of classes is held against, and what they are."""
+
+
+def table(growth: Growth) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows, a kind of classes after the other; the last columns are absolute levels."""
+    whole = [name for name in growth.names(growth.member.curves[0]) if "/" not in name]
+    named = [name for kind in growth.kinds for name in ordered(growth, kind)]
+    return list(HEADINGS), [_row(growth, name) for name in dict.fromkeys([*named, *whole])]
+
+
+def _row(growth: Growth, name: str) -> list[str]:
+    curve, band, above = growth.curve(name), growth.band(name), baseline(growth, name)
+    return [
+        short(name),
+        count(growth, name),
+        f"{curve[0]:.3f}",
+        f"{curve[-1]:.3f}",
+        f"{band[0][-1]:.3f} to {band[1][-1]:.3f}" if band else "",
+        "" if above is None else f"{above:.3f}",
+        "" if above is None else said(growth.crossing(name, 0.5, relative=True, above=above)),
+        said(growth.crossing(name, 0.5, relative=True)),
+        *(said(growth.crossing(name, level, relative=False)) for level in LEVELS),
+    ]
+
+
+def short(name: str) -> str:
+    """A class without its family."""
+    return name.partition("/")[2] or name
+
+
+def ordered(growth: Growth, kind: str) -> list[str]:
+    """The classes of a kind, first those that reach half of their plateau first."""
+    steps = {name: reached(growth, name) for name in growth.kinds[kind]}
+    return sorted(steps, key=lambda name: math.inf if (step := steps[name]) is None else step)
+
+
+def reached(growth: Growth, name: str) -> float | None:
+    """The step at which a class reaches half of its plateau."""
+    return growth.crossing(name, 0.5, relative=True).step
+
+
+def baseline(growth: Growth, name: str) -> float | None:
+    """What scores as much as a class without the ability; None: the analysis has no such number."""
+    family, rest = growth.member.baseline, name.partition("/")[2]
+    found = f"{family}/{rest}" if rest else str(family)
+    return growth.level(found) if family and found in growth.names(family) else None
+
+
+def count(growth: Growth, name: str) -> str:
+    """How many things a class has, where the analysis says."""
+    found = f"words/{short(name)}"
+    return f"{growth.level(found):.0f}" if found in growth.names("words") else ""
+
+
+def said(crossing: Crossing) -> str:
+    """A crossing in words; `>` is beyond the last step that was read."""
+    own = ">" if crossing.step is None else f"{crossing.step:.0f}"
+    if crossing.low is None and crossing.high is None:
+        return own
+    low, high = (">" if end is None else f"{end:.0f}" for end in (crossing.low, crossing.high))
+    return f"{own} [{low}, {high}]"
+
+
+def caption(growth: Growth) -> list[str]:
+    """What must be known to read the table or the figures of an analysis."""
+    several = len(growth.seeds) > 1
+    drawn = ([f"{growth.member.unit.cluster}s"] if growth.member.unit else []) + ["pretraining seeds"] * several
+    lines = [
+        f"{growth.rows:,} rows at each of {len(growth.steps)} steps ({growth.steps[0]} to {growth.steps[-1]}), "
+        f"{len(growth.seeds)} pretraining seed{'s' * several}; {len(growth.runs)} of {growth.asked} readings",
+        f"95%: {' and '.join(drawn)} drawn anew" if drawn else "no intervals: one seed, and no mean over rows",
+        "a step: where the monotone fit passes a level, between two steps on a log scale; > beyond the last one read",
+    ]
+    follows = covariates(growth)
+    return lines + [f"order of half of plateau, Spearman over classes: {'; '.join(follows)}"] * bool(follows)
+
+
+def covariates(growth: Growth) -> list[str]:
+    """How far the order in which classes are learnt follows what is known of their words."""
+    from scipy.stats import spearmanr
+
+    steps = {short(name): reached(growth, name) for name in growth.kinds[next(iter(growth.kinds))]}
+    found = []
+    for family, what in COVARIATES.items():
+        there = [name for name in growth.names(family) if steps.get(short(name)) is not None]
+        x = np.array([steps[short(name)] for name in there], float)
+        y = np.array([growth.level(name) for name in there])
+        if len(there) > 3 and np.ptp(x) > 0 and np.ptp(y) > 0:
+            found.append(f"with {what} {spearmanr(x, y).statistic:+.2f} (n {len(there)})")
+    return found
+
+
+def title(growth: Growth) -> str:
+    """What a table is of."""
+    others = ", ".join(f"{axis} {value}" for axis, value in growth.rest)
+    return f"{growth.analysis} of {growth.training}" + f" ({others})" * bool(others)
+
+
+def by_analysis(found: Sequence[Growth]) -> dict[str, list[Growth]]:
+    """The trainings of each analysis, which are drawn together."""
+    groups: dict[str, list[Growth]] = {}
+    for growth in found:
+        groups.setdefault(", ".join([growth.analysis, *(f"{a} {v}" for a, v in growth.rest)]), []).append(growth)
+    return groups

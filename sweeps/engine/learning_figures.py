@@ -1,0 +1,87 @@
+"""Perplexity by step: a line an arm with the spread of its seeds, its teacher as a level, and where it passes that.
+
+Distances on the axis of perplexity are nats. Lines differ in marker and dash as well as in colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from plm.curves import COLOURS, MARKERS, STYLE
+from plm.store import Store
+from sweeps.engine.figures import DASHES, legend, put
+from sweeps.engine.learning import Line, Panel, caption, passes
+
+WIDTH, HEIGHT, LEGEND = 4.2, 3.6, 2.2
+WIDE = 50
+"""A range of perplexities in which powers of ten alone are marked."""
+X = {"evaluations": "optimizer steps", "budgets": "optimizer steps of the whole run"}
+
+
+def save(sweep: str, panels: Sequence[Panel], store: Store) -> list[str]:
+    """Draw and write a figure for each way of reading; their keys in the store."""
+    keys: list[str] = []
+    for over in dict.fromkeys(panel.over for panel in panels):
+        keys += put(draw([panel for panel in panels if panel.over == over]), sweep, "all", f"learning-{over}", store)
+    return keys
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """The panels beside each other."""
+    names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(LEGEND + WIDTH * len(panels), HEIGHT), sharey=True, squeeze=False,
+            layout="constrained",
+        )  # fmt: skip
+        for ax, panel in zip(axes[0], panels, strict=True):
+            for line in panel.lines:
+                _line(ax, line, names.index(line.name))
+            _frame(ax, panel, len(panels) > 1)
+        axes[0][0].set_ylabel("perplexity on the evaluation split (log scale)")
+        handles, labels = legend(list(axes[0]))
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+        said = caption(panels[0])[0].replace("; ", ";\n", 1)
+        figure.supxlabel(f"{said};\nbands: lowest to highest seed; crosses: as good as the teacher", fontsize=7)
+    return figure
+
+
+def _line(ax: Axes, line: Line, number: int) -> None:
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    tracks = list(line.tracks.values())
+    steps = [step for step in tracks[0].steps if all(step in track.steps for track in tracks)]
+    losses = np.array([[dict(zip(t.steps, t.losses, strict=True))[step] for step in steps] for t in tracks])
+    ax.plot(
+        steps, np.exp(losses.mean(0)), color=colour, marker=marker, markersize=4, linewidth=1.6,
+        linestyle=DASHES[number % len(DASHES)], label=f"{line.name} (n = {len(tracks)})",
+        markerfacecolor="white" if line.is_control else colour,
+    )  # fmt: skip
+    ax.fill_between(steps, np.exp(losses.min(0)), np.exp(losses.max(0)), color=colour, alpha=0.15, linewidth=0)
+    for level in dict.fromkeys(t.teacher for t in tracks if t.teacher is not None):
+        ax.axhline(exp(level), color="0.45", linewidth=0.9, dashes=(1, 2), label="a teacher's final perplexity")
+    crossed = [(step, t.teacher) for t in tracks if (step := passes(t)) is not None and t.teacher is not None]
+    if crossed:
+        ax.plot(
+            [step for step, _ in crossed], [exp(level) for _, level in crossed], "x", color=colour, markersize=7,
+            markeredgewidth=1.6,
+        )  # fmt: skip
+
+
+def _frame(ax: Axes, panel: Panel, titled: bool) -> None:
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < WIDE * low else (1,)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel(X[panel.over])
+    ax.grid(axis="y", color="0.92")
+    ax.set_axisbelow(True)
+    if titled:
+        ax.set_title(panel.title, fontsize=9)

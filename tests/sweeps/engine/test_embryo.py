@@ -1,0 +1,207 @@
+"""Curves over pretraining: monotone fits, crossings, intervals, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plm import Store
+from plm.analyses import Unit
+from plm.analyses.reconstruction import Reconstruction
+from plm.reading import to_parquet
+from plm.store import RunFolder
+from sweeps.engine import embryo_figures
+from sweeps.engine.embryo import Growth, monotone, passed
+from sweeps.engine.embryo_figures import rescaled
+from sweeps.engine.embryo_tables import caption, covariates, ordered, said, table
+from sweeps.engine.shown import Asked, Child, Curve, arrivals, curve_child
+
+STEPS = (0, 1, 10, 100, 1000)
+CURVES = {"DET": (0.0, 0.5, 1.0, 1.0, 1.0), "NOUN": (0.0, 0.0, 0.0, 0.5, 0.8), "X": (0.0, 0.0, 0.0, 0.0, 0.0)}
+WORDS = {"DET": 1, "NOUN": 3, "X": 2}
+"""In each sentence."""
+
+
+@pytest.fixture
+def grown(tmp_path) -> Any:
+    """Makes a training whose words are right as the curves say, in 40 sentences."""
+
+    def make(seeds=(0,), curves=CURVES, training="bert", shift=0.0):
+        store = Store.at(tmp_path)
+        runs = {}
+        for seed in seeds:
+            for i, step in enumerate(STEPS):
+                rows = [
+                    row(f"{sentence}:{tag}{k}", sentence, tag, sentence < 40 * min(1.0, curve[i] + shift * seed))
+                    for sentence in range(40)
+                    for tag, curve in curves.items()
+                    for k in range(WORDS[tag])
+                ]
+                run = RunFolder(store, f"reconstruction-{training}-{seed}-{step}")
+                run.put("rows.parquet", to_parquet(rows))
+                metrics = Reconstruction.summary(None, rows)  # type: ignore[arg-type]  # it looks at rows alone
+                run.put("result.json", json.dumps({"metrics": metrics, "rows": len(rows)}).encode())
+                runs[seed, step] = run
+        return Growth(training, "reconstruction", (), STEPS, tuple(seeds), runs, len(runs))
+
+    return make
+
+
+def row(name, sentence, tag, right):
+    return {
+        "id": name, "sentence": sentence, "tag": tag, "form": "", "word": tag.lower(), "right": bool(right), "pieces": 1,
+        "guess": tag == "DET" and sentence < 10, "log_count": float(WORDS[tag]), "mean_id": 1.0,
+    }  # fmt: skip
+
+
+# Crossings
+
+
+@settings(max_examples=20)
+@given(st.lists(st.lists(st.floats(-5, 5), min_size=7, max_size=7), min_size=1, max_size=5))
+def test_a_monotone_fit_is_isotonic_regression(curves):
+    from sklearn.isotonic import isotonic_regression
+
+    assert np.allclose(monotone(np.array(curves)), [isotonic_regression(curve) for curve in curves])
+
+
+def crossed(curve, level, **options):
+    return float(passed(STEPS, monotone(np.array([curve], float)), level, **options)[0])
+
+
+def test_a_level_is_passed_between_two_steps_on_a_log_scale():
+    assert crossed((0, 0, 0, 1, 1), 0.5) == pytest.approx(np.expm1((np.log1p(10) + np.log1p(100)) / 2))
+    assert crossed((0, 0, 0.5, 1, 1), 0.5) == pytest.approx(10)
+    assert crossed((0.7, 0.7, 0.7, 0.8, 0.8), 0.5) == 0
+
+
+def test_a_peak_does_not_pass_a_level_and_a_dip_does_not_undo_it():
+    assert crossed((0, 1, 0, 0, 1), 0.5) > 100  # one step of four on the fit
+    assert crossed((0, 1, 1, 0.9, 1), 0.8) < 1
+    assert crossed((0, 0, 0, 0, 0.79), 0.8) == np.inf
+
+
+def test_a_share_of_the_plateau_may_start_at_the_baseline():
+    half = crossed((0, 0.1, 0.2, 0.3, 0.4), 0.5, relative=True)
+    assert half == pytest.approx(10)
+    assert crossed((0, 0.1, 0.2, 0.3, 0.4), 0.5, relative=True, above=0.2) == pytest.approx(100)
+    assert crossed((0, 0.1, 0.2, 0.3, 0.4), 0.5, relative=True, above=0.39) == np.inf  # nothing was learnt
+
+
+def test_a_rescaled_curve_ends_at_one():
+    assert rescaled(np.array([0.1, 0.6, 0.4]))[-1] == 1
+    assert rescaled(np.array([0.1, 0.6, 0.4]))[1] == pytest.approx(1.5)
+    assert np.isnan(rescaled(np.zeros(3))).all()
+
+
+# Growth
+
+
+def test_curves_and_order(grown):
+    growth = grown()
+    assert growth.curve("accuracy/NOUN").tolist() == [0, 0, 0, 0.5, 0.8]
+    assert list(growth.kinds) == ["tag"]
+    assert ordered(growth, "tag") == ["accuracy/DET", "accuracy/NOUN", "accuracy/X"]
+    assert growth.crossing("accuracy/X", 0.5, relative=True).step is None
+
+
+def test_sentences_are_drawn_together(grown):
+    growth = grown()
+    low, high = growth.band("accuracy/NOUN")
+    # 40 sentences, each all right or all wrong: the standard error is that of 40 coins, not of 120
+    spread = (0.5 * 0.5 / 40) ** 0.5
+    assert high[3] - low[3] == pytest.approx(2 * 1.96 * spread, rel=0.25)
+    assert (low[2], high[2]) == (0, 0)
+    crossing = growth.crossing("accuracy/NOUN", 0.5, relative=False)
+    assert crossing.step == pytest.approx(100)
+    assert 10 < crossing.low < 99 < 101 < crossing.high < 1000
+    assert growth.crossing("accuracy/NOUN", 0.8, relative=False).high is None  # half of the draws end below
+
+
+def test_seeds_are_drawn_too(grown):
+    one, several = grown(), grown(seeds=(0, 1, 2), shift=0.2)
+    widths = [g.band("accuracy/DET")[1][1] - g.band("accuracy/DET")[0][1] for g in (one, several)]
+    assert several.curve("accuracy/DET")[1] == pytest.approx(0.7)
+    assert widths[1] > widths[0]
+    assert "3 pretraining seeds" in caption(several)[0]
+    assert "sentences and pretraining seeds drawn anew" in caption(several)[1]
+
+
+def test_without_rows_to_draw_only_seeds_are_drawn(grown, monkeypatch):
+    none: ClassVar[Unit | None] = None
+    monkeypatch.setattr(Reconstruction, "unit", none)
+    assert grown().resampled == {}
+    assert "no intervals" in caption(grown())[1]
+    assert set(grown(seeds=(0, 1)).resampled) == {"accuracy", "accuracy/DET", "accuracy/NOUN", "accuracy/X"}
+
+
+def test_a_table_has_baselines_and_censored_steps(grown):
+    head, rows = table(grown())
+    found = {r[0]: dict(zip(head, r, strict=True)) for r in rows}
+    assert [*found] == ["DET", "NOUN", "X", "accuracy"]
+    assert (found["DET"]["baseline"], found["DET"]["n"], found["NOUN"]["baseline"]) == ("0.250", "40", "0.000")
+    assert found["X"]["half of plateau"].startswith(">")
+    assert found["NOUN"]["90%"].startswith("> ")
+    assert found["DET"]["50%"].startswith("1 [")
+    assert said(grown().crossing("accuracy", 0.5, relative=False)).isdigit()  # the whole is no group: no interval
+
+
+def test_the_order_is_held_against_frequency(grown, monkeypatch):
+    curves = {f"T{i}": tuple(0.0 if step < 10**i else 1.0 for step in STEPS) for i in range(4)}
+    monkeypatch.setitem(globals(), "WORDS", {f"T{i}": 5 - i for i in range(4)})
+    assert covariates(grown(curves=curves))[0] == "with mean log count -1.00 (n 4)"
+
+
+def test_figures_are_drawn_for_each_analysis_and_training(grown, tmp_path):
+    found = [grown(), grown(training="albert", seeds=(0, 1))]
+    keys = embryo_figures.save("asked", found, Store.at(tmp_path))
+    names = {key.removeprefix("sweeps/asked/figures/") for key in keys if key.endswith(".png")}
+    assert names == {"reconstruction/classes.png", "reconstruction/order.png", "bert/glance.png", "albert/glance.png"}
+    assert b"DET (n 40)" in (tmp_path / "sweeps/asked/figures/reconstruction/classes.svg").read_bytes()
+
+
+# As MLflow shows it
+
+
+def child(run_id, step, status="done"):
+    totals = [
+        ("accuracy/DET", 0.1 * step, 5000 + step, 0),
+        ("work/flops", 1.0, 5000 + step, 0),
+        ("z", 2.0, 5000 + step, 0),
+    ]
+    return Child(run_id, run_id, {}, status, 10, 5000 + step, 1, {}, {}, [], totals if status == "done" else [], None)
+
+
+def test_readings_of_a_training_are_one_run_over_its_steps(tmp_path):
+    cells = [
+        {"run_id": f"r{step}{analysis}", "point": {"trajectory": "t", "analysis": analysis, "step": step}}
+        for step in (8, 0) for analysis in "ab"
+    ]  # fmt: skip
+    document = {"metric": "m", "axes": ["trajectory", "analysis", "step"], "cells": cells, "steps": "step"}
+    store = Store.at(tmp_path)
+    store.put("sweeps/s/sweep.json", json.dumps(document).encode())
+    curves = Asked.read(store, "s").curves
+    assert curves[0] == Curve({"trajectory": "t", "analysis": "a"}, ((0, "r0a"), (8, "r8a")))
+    assert len(curves) == 2
+    known = {"r0a": child("r0a", 0), "r8a": child("r8a", 8)}
+    shown = curve_child(curves[0], known, False)
+    assert [(key, step) for key, _, _, step in shown.values] == [
+        ("accuracy/DET", 0), ("z", 0), ("work/flops", 0), ("accuracy/DET", 8), ("z", 8), ("work/flops", 8),
+    ]  # fmt: skip
+    assert arrivals(shown.values, shown.clock) == {0: 5000, 8: 5008}
+    assert (shown.status, shown.name, shown.tags["role"]) == ("done", "t a", "curve")
+    assert curve_child(curves[1], known, False) is None
+
+
+def test_a_curve_is_as_far_as_its_readings():
+    curve = Curve({"analysis": "a"}, ((0, "x"), (1, "y")))
+    known = {"x": child("x", 0)}
+    assert curve_child(curve, known, False).status == "interrupted"
+    assert curve_child(curve, known, True).status == "running"
+    assert curve_child(curve, known | {"y": child("y", 1, "failed")}, False).status == "failed"
+    assert curve_child(curve, known | {"y": child("y", 1)}, True).status == "done"

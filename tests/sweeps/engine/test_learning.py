@@ -1,0 +1,219 @@
+"""What teachers save, read off curves whose answers are known, and off the runs of a grid."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from math import exp
+
+import pytest
+
+from plm import Bert, RunSpec, Store, inherit, pretrain, steps
+from plm.inheritance import Constant, Heaviside
+from plm.models import shape
+from plm.objectives.inherit import Inherit
+from plm.objectives.mlm import MaskedLM
+from plm.store import VOUCHED
+from search_spaces import teachers as space
+from search_spaces.finetuning import durations
+from search_spaces.seeds import seeds
+from sweeps.engine import learning, learning_figures
+from sweeps.engine.launch import main
+from sweeps.engine.learning import Track, reached, saved
+from sweeps.engine.plan import Plan, plan
+from sweeps.engine.sweep import Sweep
+
+pytestmark = pytest.mark.usefixtures("no_view")
+Make = Callable[..., RunSpec]
+
+
+def track(losses: tuple[float, ...], scale: float = 1.0, teacher: float | None = None) -> Track:
+    at = tuple(float(step) for step in range(10, 10 * len(losses) + 1, 10))
+    return Track(at, losses, {what: tuple(scale * s for s in at) for what in learning.COSTS}, teacher)
+
+
+# Reading curves
+
+
+@pytest.mark.parametrize(("level", "step"), [(5.0, 10), (4.0, 10), (3.5, 15), (3.0, 20), (2.6, 25), (2.1, None)])
+def test_a_loss_is_reached_between_two_points(level: float, step: float | None) -> None:
+    """The first time, also where the loss rises again afterwards."""
+    found = reached((10.0, 20.0, 30.0, 40.0), (4.0, 3.0, 2.2, 2.9), level)
+    assert found == (None if step is None else pytest.approx(step))
+
+
+def test_a_teacher_saves_the_steps_to_where_the_control_ends() -> None:
+    """The control's end is reached at 15 of 30."""
+    taught, alone = track((3.5, 2.5, 2.0)), track((4.0, 3.5, 3.0))
+    assert saved(taught, alone, "alone") == pytest.approx(0.5)
+    assert saved(alone, alone, "alone") == 0
+
+
+def test_a_teacher_that_holds_back_costs_steps() -> None:
+    """Where the arm ends after 30 steps, the control was after 20: half as many again."""
+    assert saved(track((3.0, 2.9, 2.8)), track((4.0, 2.8, 2.0)), "alone") == pytest.approx(-0.5)
+
+
+def test_what_the_teacher_costs_is_counted() -> None:
+    """Steps that cost twice as much save nothing."""
+    assert saved(track((3.5, 2.5, 2.0), scale=2.0), track((4.0, 3.5, 3.0)), "forward") == pytest.approx(0.0)
+
+
+def test_a_student_passes_its_teacher() -> None:
+    assert learning.passes(track((4.0, 3.0, 2.0), teacher=2.5)) == 25
+    assert learning.passes(track((4.0, 3.0, 2.0), teacher=1.5)) is None
+    assert learning.passes(track((4.0, 3.0, 2.0))) is None
+
+
+# What runs cost
+
+
+def bert(width: int) -> Bert:
+    return Bert(
+        vocab_size=45,
+        hidden_size=width,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=32,
+        dropout=0.0,
+    )
+
+
+@pytest.fixture
+def plain(prose: str, encoder: str) -> Make:
+    def make(width: int = 16, length: int = 40, seed: int = 0) -> RunSpec:
+        return pretrain(
+            bert(width), prose, vocabulary=encoder, duration=steps(length), seq_len=16, batch_size=2, dtype="float32", seed=seed
+        )  # fmt: skip
+
+    return make
+
+
+def test_a_teachers_cost_is_its_passes_and_its_past(plain: Make) -> None:
+    """Ten guided steps; a teacher of twenty steps, itself taught for five of them by one of eight."""
+    small = plain(4, 8)
+    middle = inherit(plain(8, 20), small.final, Heaviside(steps(5)))
+    large = inherit(plain(16, 40), middle.final, Heaviside(steps(10)))
+    found = learning.costs(large, [4, 40])
+
+    def forward(width: int) -> float:
+        return 2 * 16 * MaskedLM().flops_per_token(shape(bert(width)), 16)
+
+    assert found["alone"] == pytest.approx((3 * 4 * forward(16), 3 * 40 * forward(16)))
+    assert found["forward"] == pytest.approx(
+        tuple(a + n * forward(8) for a, n in zip(found["alone"], (4, 10), strict=True))
+    )
+    past = 3 * 20 * forward(8) + 5 * forward(4) + 3 * 8 * forward(4)
+    assert found["whole"] == pytest.approx(tuple(f + past for f in found["forward"]))
+    assert learning.costs(plain(), [40])["whole"] == learning.costs(plain(), [40])["alone"]
+
+
+def test_a_model_that_teaches_twice_is_paid_once(plain: Make) -> None:
+    small = plain(4, 8)
+    middle = inherit(plain(8, 20), small.final, Constant())
+    both = inherit(plain(16, 40), middle.at(10), Constant())
+    assert {(c.run.run_id, c.step) for c in learning.lineage(both)} == {(middle.run_id, 10), (small.run_id, 8)}
+
+
+# A grid
+
+
+@pytest.fixture
+def question(plain: Make) -> Sweep:
+    def run(*, duration: str, schedule: str, seed: int) -> RunSpec:
+        alone = plain(16, int(duration.partition(":")[2]), seed)
+        return space.taught(alone, plain(8, 20).final, schedule=schedule, guided=0.5, top_k=10)
+
+    return Sweep(
+        run,
+        over={"duration": durations("steps:40"), "schedule": space.schedules("none", "linear"), "seed": seeds(2)},
+        baseline=lambda cell: cell | {"schedule": "none"},
+        arms=("schedule",),
+        learning="schedule",
+        metric="val/loss",
+    )
+
+
+def stage(planned: Plan, store: Store, curve: Callable[[RunSpec, float], float]) -> None:
+    """A finished run for each spec, with eight evaluations of a planted curve."""
+    for spec in planned.runs.values():
+        lines = [
+            {"step": step, "val/loss": curve(spec, step / spec.total_steps)}
+            for step in range(spec.total_steps // 8, spec.total_steps + 1, spec.total_steps // 8)
+        ]
+        result = {"metrics": {"val/loss": curve(spec, 1.0)}, "seconds": 1.0, "flops": 1.0, "notes": []}
+        files = dict.fromkeys(VOUCHED, b"") | {
+            "spec.json": spec.to_json().encode(),
+            "result.json": json.dumps(result | {"tokens": 1, "steps": 1}).encode(),
+            "environment.json": b"[]",
+            "metrics.jsonl": "".join(
+                json.dumps(line | {"time": 0.0, "train/tokens": 1}) + "\n" for line in lines
+            ).encode(),
+        }
+        files["DONE"] = json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}).encode()
+        for name, data in files.items():
+            store.run(spec).put(name, data)
+        store.run(spec).put_checkpoint(spec.total_steps, {"model.safetensors": b"", "config.json": b""})
+
+
+def falling(spec: RunSpec, share: float) -> float:
+    """A control comes down from 4 to 3; with a teacher twice as fast; the teacher ends at 3.2; a seed moves it all."""
+    if spec.seeds.order == 0 and spec.total_steps == 20:
+        return 4.2 - share
+    fast = isinstance(spec.objective, Inherit)
+    return max(4 - share * (1 + fast), 2.5) + 0.05 * spec.seeds.order
+
+
+def test_a_grid_says_what_is_saved_and_where_the_teacher_is_passed(question: Sweep, store: Store) -> None:
+    planned = plan(question, store)
+    stage(planned, store, falling)
+    (panel,) = learning.panels(plan(question, store), store)
+    assert [(line.name, line.is_control, len(line.tracks)) for line in panel.lines] == [
+        ("none", True, 2),
+        ("linear", False, 2),
+    ]
+    head, rows = learning.table(panel, "schedule")
+    assert len(head) == len(rows[0]) == len(rows[1])
+    assert rows[0][1:] == ["2", rows[0][2], "", "", "", ""]
+    assert rows[1][3] == "16"  # 16 of the first seed's 40 steps, 17 of the second's, rounded to even
+    assert rows[1][4].startswith("+50%")
+    with_passes, with_past = (int(cell.partition("%")[0]) for cell in rows[1][5:])
+    assert 50 > with_passes > with_past
+
+
+def test_budgets_are_read_at_their_ends(question: Sweep, store: Store) -> None:
+    """Whole runs of 40 and 80 steps: with a teacher those of 40 are where those of 80 are without."""
+    chosen = {"duration": "steps:40,steps:80"}
+    planned = plan(question, store, chosen)
+
+    def end(spec: RunSpec, share: float) -> float:
+        return 3.0 - 0.01 * spec.total_steps * (1 + isinstance(spec.objective, Inherit)) + 9 * (1 - share)
+
+    stage(planned, store, end)
+    found = learning.panels(plan(question, store, chosen), store)
+    assert [panel.over for panel in found] == ["evaluations", "evaluations", "budgets"]
+    assert [panel.title for panel in found] == ["duration steps:40", "duration steps:80", "all"]
+    _, rows = learning.table(found[-1], "schedule")
+    assert rows[1][4].startswith("+50%")
+
+
+def test_the_figure_shows_arms_teachers_and_crossings(question: Sweep, store: Store) -> None:
+    stage(plan(question, store), store, falling)
+    (panel,) = learning.panels(plan(question, store), store)
+    figure = learning_figures.draw([panel])
+    (ax,) = figure.axes
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == ["none (n = 2)", "linear (n = 2)", "a teacher's final perplexity"]
+    crossings = next(line for line in ax.lines if line.get_marker() == "x")
+    assert list(crossings.get_xdata()) == pytest.approx([16, 17])  # type: ignore[arg-type]
+    assert list(crossings.get_ydata()) == pytest.approx([exp(3.2)] * 2)  # type: ignore[arg-type]
+
+
+def test_a_call_writes_table_and_figure(question: Sweep, store: Store) -> None:
+    stage(plan(question, store), store, falling)
+    assert main(question, ["--store", str(store.root), "--local"]) == 0
+    (folder,) = (store.root / "sweeps").iterdir()
+    assert (folder / "figures/all/learning-evaluations.png").is_file()
+    assert "steps saved" in (folder / "table.md").read_text()

@@ -1,0 +1,164 @@
+"""What a plan's teachers cost, and which runs read stored lessons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from plm import Bert, RunSpec, Store, pretrain, steps, train
+from plm.inheritance import Constant, Heaviside, Linear, Rate
+from plm.lessons import PART
+from plm.models import shape
+from plm.objectives.inherit import Inherit
+from plm.objectives.mlm import MaskedLM
+from search_spaces.axis import numbers
+from search_spaces.seeds import seeds
+from sweeps.engine import cost, local, teaching
+from sweeps.engine.launch import main
+from sweeps.engine.plan import Plan, plan
+from sweeps.engine.schedule import Schedule
+from sweeps.engine.sweep import Curve, Sweep
+from sweeps.engine.worker import Resources, execution_for
+
+VOCABULARY = 45
+HALF = Constant(0.5)
+Make = Callable[..., RunSpec]
+
+
+def bert(width: int) -> Bert:
+    return Bert(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=32,
+        dropout=0.0,
+    )
+
+
+@pytest.fixture
+def plain(prose: str, encoder: str) -> Make:
+    """Makes a run of forty steps."""
+
+    def make(width: int = 16, **changes: Any) -> RunSpec:
+        options = {"duration": steps(40), "seq_len": 16, "batch_size": 2, "dtype": "float32", "seed": 0} | changes
+        return pretrain(bert(width), prose, vocabulary=encoder, **options)
+
+    return make
+
+
+@pytest.fixture
+def student(plain: Make) -> Make:
+    """Makes the like with a teacher."""
+
+    def make(rate: Rate = HALF, top_k: int = 5, **changes: Any) -> RunSpec:
+        return plain(objective=Inherit(MaskedLM(), plain(8, duration=steps(2)).final, rate, top_k=top_k), **changes)
+
+    return make
+
+
+def planned(*specs: RunSpec, store: Store) -> Plan:
+    def run(*, number: float, seed: int) -> RunSpec:
+        return specs[int(number) - 1]
+
+    over = {"number": numbers(*range(1, len(specs) + 1), form="a number"), "seed": seeds(1)}
+    curve = Curve(axis="number", position=float, label="number", line="number")
+    return plan(Sweep(run, over=over, curve=curve, metric="val/loss"), store)
+
+
+def forward(seq_len: int = 16) -> float:
+    return MaskedLM().flops_per_token(shape(bert(8)), seq_len) * 2 * seq_len
+
+
+def test_students_that_read_the_same_share_their_lessons(student: Make) -> None:
+    """Live teachers are asked by each; stored lessons are made once, for the longest, in whole parts."""
+    alike = [student(Heaviside(steps(10))), student(Linear(steps(35)), top_k=9), student(Constant(0.2), lr=1e-3)]
+    found = teaching.teaching(alike)
+    assert found is not None
+    assert (found.runs, found.reading) == (3, 3)
+    assert found.live == pytest.approx((10 + 35 + 40) * forward())
+    assert found.planned == pytest.approx(2 * PART * forward())
+    assert found.bytes == round(2 * PART * 2 * 16 * 0.15 * (9 * 4 + 16))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"batch_size": 4}, {"seq_len": 8}, {"dtype": "bfloat16"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_batches_are_another_group(student: Make, change: dict[str, Any]) -> None:
+    """Whose lessons would not be shared: whole parts are more than the steps that are needed."""
+    found = teaching.teaching([student(), student(**change)])
+    assert found is not None
+    assert (found.reading, found.bytes) == (0, 0)
+    assert found.planned == found.live
+
+
+def test_all_logits_are_never_stored(student: Make, plain: Make) -> None:
+    found = teaching.teaching([student(top_k=0), student(top_k=0, lr=1e-3), student()])
+    assert found is not None
+    assert found.reading == 0
+    assert teaching.teaching([plain()]) is None
+    assert teaching.kept_bytes([plain()]) == 0
+
+
+def test_lessons_are_as_wide_as_the_plan_needs(student: Make, plain: Make, store: Store) -> None:
+    runs = [student(top_k=5), student(top_k=30), student(top_k=0), student(top_k=40, seed=1), plain()]
+    together = planned(*runs, store=store)
+    found = [execution_for(Resources(), together, spec.run_id) for spec in runs]
+    assert [(e.teacher, e.stored_top_k) for e in found] == [
+        ("stored", 30), ("stored", 30), ("live", 0), ("live", 0), ("live", 0)
+    ]  # fmt: skip
+    alone = execution_for(Resources(), planned(runs[0], store=store), runs[0].run_id)
+    assert (alone.teacher, alone.stored_top_k) == ("live", 0)
+
+
+def test_a_live_teacher_costs_and_stored_lessons_cost_once(
+    student: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guided step is made to take three seconds, any other one."""
+    monkeypatch.setattr(
+        cost, "timings", lambda specs, *_: [(1.0 + 2.0 * (teaching.taught(s) is not None), 0.0) for s in specs]
+    )
+    runs = [student(Heaviside(steps(33)), top_k=k) for k in (0, 5, 6)]
+    found = cost.estimate(planned(*runs, store=store), store, Resources(), 1, True)
+    took = [round(found.seconds[spec.run_id] - cost.TRIAL_SECONDS) for spec in runs]
+    assert took == [33 * 3 + 7, 33 * 3 + 7, 40]
+
+
+def test_the_work_of_a_live_teacher_is_counted(student: Make, plain: Make, store: Store) -> None:
+    """As the run itself counts it, but for padding."""
+    spec = student(Heaviside(steps(10)))
+    assert cost.flops(spec, store) - cost.flops(plain(), store) == pytest.approx(teaching.flops(spec))
+    train(spec.objective.teacher.run, store=store)  # type: ignore[attr-defined]
+    assert train(spec, store=store).path.joinpath("result.json").exists()
+    assert store.run(spec).result()["flops"] == pytest.approx(cost.flops(spec, store), rel=1e-6)
+
+
+class Silent:
+    def started(self, run_id: str) -> None: ...
+
+    def ended(self, outcome: object) -> None: ...
+
+
+def test_a_plan_makes_lessons_once_and_dry_run_says_so(
+    student: Make, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plm.lessons.PART", 2)
+    monkeypatch.setattr("plm.taught.PART", 2)
+    runs = [student(Heaviside(steps(3)), top_k=k, duration=steps(4)) for k in (3, 6)]
+    together = planned(*runs, store=store)
+    assert main(together.sweep, ["--store", str(store.root), "--dry-run", "--rate", "1e12"]) == 0
+    said = capsys.readouterr().out
+    assert "teachers of 2 runs: " in said
+    assert f"{runs[0].parents()[0].run.run_id} at step 2 (1 layers of 8) teaches 2 runs" in said
+    assert "with stored lessons for 2 runs that share them" in said
+    schedule = Schedule(together)
+    local.run(schedule, store, Resources(), Silent(), lambda: False)  # type: ignore[arg-type]
+    assert schedule.succeeded
+    assert [folder.name.partition("-")[2] for folder in (store.root / "teachers").iterdir()] == ["top6"]
+    before = {spec.run_id: store.run(spec).result()["metrics"]["val/loss"] for spec in runs}
+    assert len(set(before.values())) == 2

@@ -1,0 +1,146 @@
+"""The search for a teacher: its space is conditional, its controls come first, and what is ahead early does not fool it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from plm import RunSpec, Store
+from plm.inheritance import Constant
+from plm.objectives.inherit import Inherit
+from plm.store import VOUCHED
+from search_spaces import space as spaces
+from search_spaces import teachers
+from search_spaces.space import questions
+from sweeps.engine import launch
+from sweeps.engine.found import tried
+from sweeps.engine.setting import setting
+from sweeps.engine.worker import Outcome
+from sweeps.inheritance import sweep
+
+pytestmark = pytest.mark.usefixtures("no_view")
+POINT = {"text": "world", "student": "bert-4x128", "duration": "steps:800"}
+
+
+def test_only_with_a_teacher_is_asked_how_it_teaches() -> None:
+    def asked(trial: Any) -> dict[str, Any]:
+        return teachers.inheriting(trial, POINT)
+
+    assert set(questions(asked)) == {"lr", "teacher", "schedule", "temperature", "top_k", "tail", "guided"}
+    for trial in spaces.drawn(asked, 64):
+        answers = trial.answers
+        assert set(answers) - {"lr", "teacher"} == (
+            set() if answers["teacher"] == "none"
+            else {"schedule", "temperature", "top_k", "tail", *(["guided"] if answers["schedule"] != "constant" else [])}
+        )  # fmt: skip
+
+
+def test_a_student_is_the_same_run_but_for_its_objective() -> None:
+    """Initial weights, batches and seeds: control and arm are comparable; one teacher for all seeds."""
+    alone = sweep.run(**POINT, lr=1e-3, teacher="none", seed=1)
+    arm = sweep.run(**POINT, lr=1e-3, teacher="bert-2x64@400", guided=0.25, top_k=10, seed=1)
+    assert isinstance(alone, RunSpec)
+    assert isinstance(arm, RunSpec)
+    assert isinstance(arm.objective, Inherit)
+    assert replace(arm, objective=arm.objective.base) == alone
+    assert str(arm.objective.rate.guided) == "steps:200"  # type: ignore[attr-defined]
+    ((teacher,),) = [arm.parents()]
+    assert teacher.step == teacher.run.total_steps == 400
+    assert sweep.run(**POINT, lr=1e-3, teacher="bert-2x64@400", seed=2).parents() == (teacher,)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("bert-2x65@400", "does not divide into 2 attention heads"), ("berta", "unknown model")]
+)
+def test_an_unknown_teacher_is_refused(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        teachers.teacher(name, "world")
+
+
+def put(spec: RunSpec, store: Store, loss: float) -> None:
+    """A finished run of a loss, with a last checkpoint."""
+    folder = store.run(spec)
+    folder.put_checkpoint(spec.total_steps, {"model.safetensors": b"weights", "config.json": b"{}"})
+    result = {
+        "metrics": {"val/loss": loss},
+        "seconds": 1.0,
+        "flops": 1.0,
+        "tokens": 1,
+        "notes": [],
+        "steps": spec.total_steps,
+    }
+    files = dict.fromkeys(VOUCHED, b"") | {
+        "spec.json": spec.to_json().encode(),
+        "result.json": json.dumps(result).encode(),
+        "environment.json": b"[]",
+    }
+    files["DONE"] = json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}).encode()
+    for name, data in files.items():
+        folder.put(name, data)
+
+
+def crossing(spec: RunSpec, share: float) -> float:
+    """The loss after a share of the steps: a constant rate is far ahead early, and ends behind those without a teacher."""
+    tuned = 0.1 * abs(math.log(spec.optim.lr / 1e-3))
+    if not isinstance(spec.objective, Inherit):
+        return 5 - 2 * share + tuned
+    if isinstance(spec.objective.rate, Constant):
+        return 3.5 - 0.2 * share + tuned
+    return 4 - 1.2 * share + tuned
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
+    """Runs are not trained: they end at their planted loss. Which were, in order."""
+    done: list[RunSpec] = []
+
+    def execute(
+        spec: RunSpec, store: Store, execution: Any, *, rungs: Any = None, should_stop: Callable[[], bool]
+    ) -> Outcome:
+        early = rungs is not None and crossing(spec, rungs.shares[0]) > 4.5
+        done.append(spec)
+        if not early:
+            put(spec, store, crossing(spec, 1))
+        return Outcome(spec.run_id, "pruned" if early else "done", {"val/loss": crossing(spec, 1)})
+
+    monkeypatch.setattr("sweeps.engine.local.execute", execute)
+    monkeypatch.setattr("sweeps.engine.search_figures.save", lambda *_: [])
+    return done
+
+
+def test_what_is_ahead_early_does_not_fool_the_search(planted: list[RunSpec], store: Store) -> None:
+    """The controls are tried first and at every learning rate, and the best of them is measured again."""
+    question = replace(sweep, search=replace(sweep.search, confirmed=1))
+    narrowed = {
+        "lr": "0.0005,0.001",
+        "schedule": "linear,constant",
+        "top_k": "10",
+        "tail": "True",
+        "temperature": "2.0",
+    }
+    words = ["--store", str(store.root), "--local", "--num-trials", "8", *(f"{n}={v}" for n, v in narrowed.items())]
+    assert launch.main(question, words) == 0
+    trials = tried(setting(question, narrowed), store)
+    assert len(trials) == 8
+    assert [t.point["teacher"] for t in trials[:2]] == ["none"] * 2
+    assert {t.point["lr"] for t in trials[:2]} == {5e-4, 1e-3}
+    reported = {t.point["teacher"] == "none": t for t in trials if t.reported}
+    assert reported[True].point["lr"] == 1e-3
+    assert reported[False].point["schedule"] == "linear"
+    assert any(t.point.get("schedule") == "constant" for t in trials)
+    before = len(planted)
+    assert launch.main(question, words) == 0
+    assert len(planted) == before
+
+
+def test_a_control_is_in_the_plan_of_one_trial(planted: list[RunSpec], store: Store) -> None:
+    assert launch.main(sweep, ["--store", str(store.root), "--local", "--num-trials", "1"]) == 0
+    (trial,) = tried(setting(sweep, {}), store)
+    assert trial.point["teacher"] == "none"
+    assert len(trial.reported) == 2
