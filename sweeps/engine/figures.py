@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from plm.curves import COLOURS, MARKERS, STYLE, image
 from plm.metrics import METRICS
-from plm.store import Store
+from plm.store import Store, sha256
 from sweeps.engine.plan import Plan
 from sweeps.engine.record import folder
 from sweeps.engine.results import Arm, caption, headline, panels
@@ -47,11 +47,17 @@ def subject(model: str, task: str) -> str:
 
 def put(figure: Figure, sweep: str, of: str, name: str, store: Store) -> list[str]:
     """Write a figure of something as png and svg, and close it; the keys in the store."""
-    keys = [f"{folder(sweep)}/figures/{of.replace('/', '--')}/{name}.{kind}" for kind in ("png", "svg")]
+    keys = [f"{folder(sweep)}/figures/{_short(of)}/{name}.{kind}" for kind in ("png", "svg")]
     for key in keys:
         store.put(key, image(figure, key.rpartition(".")[2]))
     plt.close(figure)
     return keys
+
+
+def _short(of: str) -> str:
+    """A folder's name; filesystems take 255 bytes."""
+    name = of.replace("/", "--")
+    return name if len(name.encode()) <= 200 else f"{name[:45]}-{sha256(of.encode())[:12]}"
 
 
 def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:

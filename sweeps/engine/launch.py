@@ -19,7 +19,7 @@ from sweeps.engine.sweep import Sweep, check, described
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from plm.spec import RunSpec
+    from plm.reading import Spec
     from plm.store import Store
     from sweeps.engine.schedule import Schedule
     from sweeps.engine.worker import Resources
@@ -73,7 +73,11 @@ def parser(sweep: Sweep) -> argparse.ArgumentParser:
         default=os.environ.get("PLM_TRACKING_URI"),
         help="an MLflow server to show the runs on (default: $PLM_TRACKING_URI, else <store>/mlflow.db)",
     )
-    parser.add_argument("--address", help="a Ray cluster to join (default: one on this machine)")
+    parser.add_argument(
+        "--address",
+        default=os.environ.get("RAY_ADDRESS"),
+        help="a Ray cluster to join (default: $RAY_ADDRESS, else one on this machine)",
+    )
     parser.add_argument("--workers", type=_whole, default=1, help="processes that train a run together (default: 1)")
     parser.add_argument("--shard", action="store_true", help="spread a model's weights over its workers (FSDP)")
     parser.add_argument("--cpus", type=_whole, default=1, help="CPUs, and threads, of one worker (default: 1)")
@@ -318,7 +322,7 @@ def _run(
     from sweeps.engine import cost, local
     from sweeps.engine.progress import Progress
 
-    def flops(spec: RunSpec) -> float:
+    def flops(spec: Spec) -> float:
         return cost.flops(spec, store)
 
     with Progress(schedule, store, flops, _concurrency(given), console) as progress:

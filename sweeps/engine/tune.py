@@ -20,6 +20,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from plm.store import Store
+from sweeps.engine import growth, interface
 from sweeps.engine.progress import Progress
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.worker import Outcome, Resources, execution_for, trial
@@ -43,6 +44,9 @@ WORKER = {
     "TOKENIZERS_PARALLELISM": "false",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
+
+JOIN = f"{interface.__name__}.{interface.choose.__name__}"
+"""What every worker process of a cluster does first."""
 
 
 @contextmanager
@@ -78,7 +82,7 @@ def _connect(address: str | None) -> None:
         log_to_driver=False,
         logging_level=logging.ERROR,
         configure_logging=True,
-        runtime_env={"env_vars": WORKER},
+        runtime_env={"env_vars": WORKER} | ({"worker_process_setup_hook": JOIN} if address else {}),
     )
 
 
@@ -89,15 +93,20 @@ def check_resources(resources: Resources) -> None:
         ValueError: with what was asked for and what the largest node has.
     """
     if not groups_that_fit(resources):
-        nodes = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in _nodes())
+        nodes = ", ".join(
+            f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in growth.largest() or _nodes()
+        )
         raise ValueError(
             f"a trial asks for {resources}; the nodes have {nodes}. Ask for less with --workers, --cpus and --gpus."
         )
 
 
 def groups_that_fit(resources: Resources) -> int:
-    """Trials that the cluster's nodes can hold at a time, the workers of one on any of them."""
-    return sum(resources.fit(node.get("CPU", 0), node.get("GPU", 0)) for node in _nodes()) // resources.workers
+    """Trials that the cluster's nodes can hold at a time once it has grown, the workers of one on any of them."""
+    return max(
+        sum(resources.fit(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes) // resources.workers
+        for nodes in (_nodes(), growth.largest())
+    )
 
 
 def _nodes() -> list[dict[str, float]]:
