@@ -77,8 +77,9 @@ def _by_text(stream: Stream, records: list[dict[str, Any]]) -> dict[str, float]:
     found = {}
     for (name, first), (_, last) in pairwise([*texts, ("", math.inf)]):
         own = [records[i] for i in np.flatnonzero((ids >= first) & (ids < last))]
-        nats = sum(record["logits"][0] for record in own) / max(1.0, sum(record["label"] for record in own))
-        found[f"val/perplexity/{name}"] = math.exp(min(nats, 700.0))
+        if count := sum(record["label"] for record in own):  # of a short text nothing may be masked
+            nats = sum(record["logits"][0] for record in own) / count
+            found[f"val/perplexity/{name}"] = math.exp(min(nats, 700.0))
     return found
 
 

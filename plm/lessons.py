@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -145,8 +146,8 @@ class Lessons:
             needed: Logits of each position; 0: all.
             top_k: Of new ones, as many at least.
         """
-        there = (path.name.partition("-top") for path in folder.glob(f"{syllabus.name}-*"))
-        widths = [int(width or 0) for _, _, width in there]
+        there = (re.fullmatch(r"[0-9a-f]+-(all|top(\d+))", path.name) for path in folder.glob(f"{syllabus.name}-*"))
+        widths = [int(found[2] or 0) for found in there if found]
         enough = [width for width in widths if not width or width >= needed > 0]
         new = max(needed, top_k) if needed else 0
         width = min(enough, key=lambda w: w or syllabus.vocab_size, default=new)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.architectures import architecture
+from search_spaces.architectures import architecture, models
 from search_spaces.axis import Axis, choices, names, numbers
 from search_spaces.space import Trial
 from search_spaces.texts import reading
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NONE = "none"
 SCHEDULES = (NONE, "linear", "heaviside", "constant")
 TEACHER_SEED = 1000
+SIZES = models("bert-2x64")
+"""Of teachers and students that are pretrained here."""
 """Of the teachers' own pretraining: one teacher for all replications, whose batches are not those of a student."""
 SHALLOW, RATES = 2, (2e-3, 1e-3)
 """Peak learning rates of models with so many layers at most, and of deeper ones."""
@@ -64,11 +66,10 @@ def batch_sizes(*values: int) -> Axis:
 
 def chains(*values: str) -> Axis:
     """An axis of generations: models by their size, the youngest last, each the student of the one before."""
-    one = r"[a-z]+-[1-9]\d*x[1-9]\d*"
 
     def parse(text: str) -> tuple[str, ...]:
-        if not re.fullmatch(rf"{one}(>{one})*", text):
-            raise ValueError(f"{text!r} is no chain of models: write {values[-1]}.")
+        for size in text.split(">"):
+            SIZES.read(size)
         return (text,)
 
     return Axis(values, parse, "models by size, the youngest last: bert-2x64>bert-4x128")
@@ -111,6 +112,8 @@ def pretrained(
     from plm.objectives.mlm import MaskedLM
 
     (vocabulary, seq_len), length = reading(text), parse(duration)
+    if length.unit == "epochs":
+        raise ValueError(f"duration {duration}: a pretraining is given in steps or tokens, such as steps:800.")
     total = length.in_steps(num_examples=0, batch_size=batch_size, seq_len=seq_len)
     layers = int(re.findall(r"\d+", model)[0])
     return pretrain(
@@ -132,6 +135,7 @@ def teacher(name: str, text: str) -> Source | None:
         return None
     size, at, steps = name.partition("@")
     if at and re.fullmatch(r"[a-z]+-\d+x\d+", size) and steps.isdecimal():
+        SIZES.read(size)
         return pretrained(size, text, f"steps:{steps}", seed=TEACHER_SEED).final
     return model(name)
 

@@ -27,6 +27,14 @@ N_TO_M = frozenset(
 )
 """Relations of LAMA's T-REx whose subjects may have several objects (Petroni et al. 2019, table 2: 16 of 41)."""
 ONE_TO_ONE = frozenset({"P36", "P1376"})
+N_TO_ONE = frozenset(
+    f"P{number}"
+    for number in (
+        17, 19, 20, 30, 37, 103, 127, 131, 136, 138, 140, 159, 176, 264, 276, 279, 361, 364, 407, 413, 449, 495, 740,
+    )
+)  # fmt: skip
+"""The rest of the 41, though a few of their subjects do have several objects there."""
+PUBLISHED = dict.fromkeys(N_TO_M, "N-M") | dict.fromkeys(ONE_TO_ONE, "1-1") | dict.fromkeys(N_TO_ONE, "N-1")
 SEVERAL = 1.05
 """Objects a subject, or subjects an object, on average: above it there may be several."""
 
@@ -186,12 +194,8 @@ def _cardinalities(facts: tuple[ClozeFact, ...], given: list[str] | None) -> dic
     found = {}
     for name, pairs in objects.items():
         several_objects, several_subjects = (len(pairs) > SEVERAL * len(side) for side in subjects[name])
-        if name in N_TO_M or several_objects:
-            found[name] = "N-M"
-        else:
-            found[name] = "N-1" if several_subjects else "1-1"
-        if name in ONE_TO_ONE:
-            found[name] = "1-1"
+        by_facts = "N-M" if several_objects else "N-1" if several_subjects else "1-1"
+        found[name] = PUBLISHED.get(name, by_facts)
     return found
 
 

@@ -7,6 +7,7 @@ Trainings differ in colour and dash, classes in colour, dash and marker; step 0 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,12 +32,16 @@ STEP = "pretraining step (log scale)"
 def save(name: str, found: Sequence[Growth], store: Store) -> list[str]:
     """Draw and write all figures; their keys in the store."""
     keys: list[str] = []
-    for analysis, growths in by_analysis(found).items():
-        of = analysis.partition(",")[0].replace(":", "-")
+    groups = by_analysis(found)
+    short = [analysis.partition(",")[0] for analysis in groups]
+    for analysis, growths in groups.items():
+        first, *_ = analysis.partition(",")
+        of = re.sub(r"[:, ]+", "-", first if short.count(first) == 1 else analysis)
         for kind in growths[0].kinds:
             apart = f"-{kind}" if kind and len(growths[0].kinds) > 1 else ""
             keys += put(classes(growths, kind), name, of, f"classes{apart}", store)
-            keys += put(order(growths, kind), name, of, f"order{apart}", store)
+            if growths[0].member.unit:  # a share of things that are right, which has a plateau
+                keys += put(order(growths, kind), name, of, f"order{apart}", store)
         for family in growths[0].member.curves[1:]:
             if growths[0].names(family):
                 keys += put(several(growths, family), name, of, family, store)

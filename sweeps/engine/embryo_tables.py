@@ -42,6 +42,15 @@ def _row(growth: Growth, name: str) -> list[str]:
         f"{curve[-1]:.3f}",
         f"{band[0][-1]:.3f} to {band[1][-1]:.3f}" if band else "",
         "" if above is None else f"{above:.3f}",
+        *_crossings(growth, name, above),
+    ]
+
+
+def _crossings(growth: Growth, name: str, above: float | None) -> list[str]:
+    """When a class passes some levels; nothing of what is no share of things that are right, and may well fall."""
+    if growth.member.unit is None:
+        return [""] * (2 + len(LEVELS))
+    return [
         "" if above is None else said(growth.crossing(name, 0.5, relative=True, above=above)),
         said(growth.crossing(name, 0.5, relative=True)),
         *(said(growth.crossing(name, level, relative=False)) for level in LEVELS),
@@ -96,7 +105,7 @@ def caption(growth: Growth) -> list[str]:
         f"95%: {' and '.join(drawn)} drawn anew" if drawn else "no intervals: one seed, and no mean over rows",
         "a step: where the monotone fit passes a level, between two steps on a log scale; > beyond the last one read",
     ]
-    follows = covariates(growth)
+    follows = covariates(growth) if growth.member.unit else []
     return lines + [f"order of half of plateau, Spearman over classes: {'; '.join(follows)}"] * bool(follows)
 
 

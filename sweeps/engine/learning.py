@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 from plm.inheritance import savings
@@ -20,6 +20,7 @@ from plm.store import RunFolder, Store
 from sweeps.engine.plan import Cell, Plan
 from sweeps.engine.stats import seeds_interval
 from sweeps.engine.teaching import flops as teaching_flops
+from sweeps.engine.teaching import guided_by
 
 LOSS = "val/loss"
 HEADINGS = (
@@ -84,20 +85,18 @@ def _panels(plan: Plan, store: Store, axis: str, apart: tuple[str, ...]) -> list
     varying = {name for key in groups for name, _ in key if len({dict(k).get(name) for k in groups}) > 1}
     found = []
     for key, arms in groups.items():
-        lines = tuple(_line(str(label), cells, plan, store, axis) for label, cells in arms.items())
+        lines = tuple(_line(str(label), cells, plan, store, axis, bool(apart)) for label, cells in arms.items())
         title = ", ".join(f"{name} {value}" for name, value in key if name in varying) or "all"
         found.append(Panel(title, "budgets" if apart else "evaluations", tuple(line for line in lines if line.tracks)))
     return [panel for panel in found if panel.lines]
 
 
-def _line(name: str, cells: Sequence[Cell], plan: Plan, store: Store, axis: str) -> Line:
+def _line(name: str, cells: Sequence[Cell], plan: Plan, store: Store, axis: str, budgets: bool) -> Line:
     by_seed: dict[Any, list[RunSpec]] = {}
     for cell in cells:
         if isinstance(cell.spec, RunSpec) and RunFolder(store, cell.spec.run_id).status() == "done":
             by_seed.setdefault(cell.point.get("seed", 0), []).append(cell.spec)
-    tracks = {
-        seed: inside(specs[0], store) if len(specs) == 1 else over(specs, store) for seed, specs in by_seed.items()
-    }
+    tracks = {seed: over(specs, store) if budgets else inside(specs[0], store) for seed, specs in by_seed.items()}
     return Line(name, plan.sweep.baseline(cells[0].labels)[axis] == cells[0].labels[axis], tracks)
 
 
@@ -118,9 +117,12 @@ def over(specs: Sequence[RunSpec], store: Store) -> Track:
 
 
 def teacher_loss(spec: RunSpec, store: Store) -> float | None:
-    """What the teacher's own run reported of itself at the checkpoint that teaches; None: nobody said."""
+    """What the teacher's own run reported of itself at the checkpoint that teaches; None: nobody said, or of other text."""
     source = getattr(spec.objective, "teacher", None)
     if not isinstance(source, Checkpoint):
+        return None
+    bases = {getattr(run.objective, "base", run.objective) for run in (spec, source.run)}
+    if len(bases) > 1 or (source.run.data, source.run.seq_len) != (spec.data, spec.seq_len):
         return None
     lines = {line["step"]: line[LOSS] for line in RunFolder(store, source.run.run_id).metrics() if LOSS in line}
     return lines.get(source.step)
@@ -133,11 +135,9 @@ def costs(spec: RunSpec, steps: Sequence[int]) -> dict[str, tuple[float, ...]]:
     """FLOPs of a run's first steps, for some numbers of them, by what of its teacher is counted."""
     model, tokens = shape(spec.init.architecture()), spec.batch_size * spec.seq_len
     each = spec.passes * tokens * spec.objective.flops_per_token(model, spec.seq_len)
-    sizes = {"batch_size": spec.batch_size, "seq_len": spec.seq_len}
-    guided = [0, *accumulate(spec.objective.at(step, **sizes).taught for step in range(max(steps, default=0)))]
     before = sum(costs(c.run, [c.step])["forward"][0] for c in lineage(spec))
     alone = tuple(each * step for step in steps)
-    forward = tuple(own + teaching_flops(spec, guided[step]) for own, step in zip(alone, steps, strict=True))
+    forward = tuple(own + teaching_flops(spec, guided_by(spec, step)) for own, step in zip(alone, steps, strict=True))
     return {"alone": alone, "forward": forward, "whole": tuple(own + before for own in forward)}
 
 

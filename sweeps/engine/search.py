@@ -35,6 +35,8 @@ class Candidate:
     """One a seed."""
     second: float
     """Its second criterion."""
+    control: bool = False
+    """Whether it is never given up early."""
     asked: int = 0
     """How many of the cells are asked for so far."""
 
@@ -200,7 +202,9 @@ class Explorer:
         cells = self.setting.cells(answers)
         second = self.setting.second(cells[0].run)
         number = self._study.begin(answers, second)
-        candidate = self._active[number] = Candidate(number, cells, second)
+        candidate = self._active[number] = Candidate(
+            number, cells, second, self.setting.sweep.search.is_control(answers)
+        )
         self._seen.add(cells[0].spec.run_id)
         self._ask(schedule, candidate)
         self._settle(schedule, candidate)
@@ -228,9 +232,10 @@ class Explorer:
                 return self._close(candidate, "done", value)
             race = f"seeds-{candidate.asked}"
             search = self.setting.sweep.search
-            if candidate.asked in search.races and not self._rungs_of(candidate).survives(
+            survives = candidate.asked not in search.races or self._rungs_of(candidate).survives(
                 self._store, race, cells[0].spec.run_id, value
-            ):
+            )
+            if not (survives or candidate.control):
                 return self._close(candidate, "pruned", value, len(search.rungs) + candidate.asked)
             self._ask(schedule, candidate)
 

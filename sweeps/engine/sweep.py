@@ -329,7 +329,8 @@ def shrunk(sweep: Sweep) -> Sweep:
         return None if spec is None else _shrink(spec)
 
     run.__module__, run.__signature__ = sweep.run.__module__, inspect.signature(sweep.run)  # type: ignore[attr-defined]
-    search = replace(sweep.search, trials=2, confirmed=1, races=(), beside=None)
+    # With controls first, two trials would both be such.
+    search = replace(sweep.search, trials=2, confirmed=1, races=(), beside=None, control={})
     return replace(sweep, run=run, search=search, variant="-smoke")
 
 

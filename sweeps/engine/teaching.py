@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from plm.duration import steps
 from plm.inheritance import Constant
+from plm.inits.resume import Resume
 from plm.models import shape
 from plm.objectives.inherit import Inherit
 from plm.spec import Checkpoint, RunSpec
 
 if TYPE_CHECKING:
-    from plm.objectives import Objective
     from plm.reading import Spec
     from sweeps.engine.plan import Plan
 
@@ -85,12 +86,21 @@ def shared(spec: Spec) -> tuple[Any, ...]:
 
 def guided_steps(spec: RunSpec) -> int:
     """Updates that a teacher has a share in."""
-    return _guided_steps(spec.objective, spec.total_steps, spec.batch_size, spec.seq_len)
+    return _guided_steps(spec)[-1]
+
+
+def guided_by(spec: RunSpec, steps: int) -> int:
+    """Updates, of a run's first ones, that a teacher has a share in."""
+    return _guided_steps(spec)[steps]
 
 
 @lru_cache(maxsize=4096)
-def _guided_steps(objective: Objective, total: int, batch_size: int, seq_len: int) -> int:
-    return sum(objective.at(step, batch_size=batch_size, seq_len=seq_len).taught for step in range(total))
+def _guided_steps(spec: RunSpec) -> tuple[int, ...]:
+    """Of no updates, of the first, of the first two, ...; a run that goes on from another's step is at that step."""
+    begun = spec.init.position if isinstance(spec.init, Resume) else 0
+    sizes = {"batch_size": spec.batch_size, "seq_len": spec.seq_len}
+    each = (spec.objective.at(begun + step, **sizes).taught for step in range(spec.total_steps))
+    return (0, *accumulate(each))
 
 
 def flops(spec: RunSpec, guided: int | None = None) -> float:

@@ -194,8 +194,17 @@ def hosts(count: int, bashrc: Mapping[str, str]) -> Iterator[Hosts]:
     finally:
         for host in made:
             host.kill()
+        _await_gone()
         _ip("link", "delete", BRIDGE)
         shutil.rmtree(root)
+
+
+def _await_gone() -> None:
+    """The kernel takes a dead namespace's links away when it comes to it."""
+    for _ in range(100):
+        if not list(Path("/sys/class/net").glob(f"{BRIDGE}-*")):
+            return
+        time.sleep(0.1)
 
 
 def _must(*arguments: str) -> None:

@@ -56,11 +56,25 @@ def test_a_student_is_the_same_run_but_for_its_objective() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("bert-2x65@400", "does not divide into 2 attention heads"), ("berta", "unknown model")]
+    ("name", "said"),
+    [
+        ("bert-2x65@400", "the width is a multiple of 32"),
+        ("bert-0x64@5", "bert-0x64' is not a model here"),
+        ("gpt-2x64@60", "gpt-2x64' is not a model here: write bert-LAYERSxWIDTH"),
+        ("berta", "unknown model"),
+    ],
 )
 def test_an_unknown_teacher_is_refused(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         teachers.teacher(name, "world")
+
+
+def test_epochs_are_refused() -> None:
+    """How long one is, is not known before the text is tokenised; a single step had been taken for thirty of them."""
+    with pytest.raises(ValueError, match=r"epochs:30: .* in steps or tokens"):
+        teachers.pretrained("bert-4x128", "world", "epochs:30", seed=0)
+    with pytest.raises(ValueError, match="'gpt-4x128' is not a model here"):
+        teachers.chains("bert-2x64>bert-4x128").read("bert-2x64>gpt-4x128")
 
 
 def put(spec: RunSpec, store: Store, loss: float) -> None:
@@ -144,3 +158,23 @@ def test_a_control_is_in_the_plan_of_one_trial(planted: list[RunSpec], store: St
     (trial,) = tried(setting(sweep, {}), store)
     assert trial.point["teacher"] == "none"
     assert len(trial.reported) == 2
+
+
+def test_no_control_is_given_up_early(planted: list[RunSpec], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were they raced, the one that is tuned best might be lost, and the teacher's gain be too large."""
+    tried_before: dict[float, int] = {}
+
+    def each_worse_than_the_last(spec: RunSpec, share: float) -> float:
+        return (
+            3.0 + 0.1 * tried_before.setdefault(spec.optim.lr, len(tried_before)) - isinstance(spec.objective, Inherit)
+        )
+
+    monkeypatch.setitem(globals(), "crossing", each_worse_than_the_last)
+    question = replace(sweep, search=replace(sweep.search, races=(1,), reduction=2, confirmed=1))
+    words = ["--store", str(store.root), "--local", "--num-trials", "10"]
+    assert launch.main(question, words) == 0
+    trials = tried(setting(question, {}), store)
+    controls = [t for t in trials if t.point["teacher"] == "none"]
+    assert len(controls) > 2
+    assert {t.outcome for t in controls} == {"done"}
+    assert any(t.reported for t in controls)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from math import exp
 
 import pytest
@@ -110,6 +111,19 @@ def test_a_teachers_cost_is_its_passes_and_its_past(plain: Make) -> None:
     assert learning.costs(plain(), [40])["whole"] == learning.costs(plain(), [40])["alone"]
 
 
+def test_guidance_ends_at_a_step_of_the_whole_training(plain: Make) -> None:
+    """A run that goes on from step 30 of another is at step 30: its teacher, done at 10, has no share in it."""
+    trunk = replace(plain(16, 40), optim=replace(plain().optim, schedule="constant"))
+    cooled = inherit(trunk, plain(8, 20).final, Heaviside(steps(10))).annealed(30, over=8)
+    assert isinstance(cooled.objective, Inherit)
+    found = learning.costs(cooled, [8])
+    assert found["forward"] == found["alone"]
+    earlier = learning.costs(inherit(trunk, plain(8, 20).final, Heaviside(steps(10))).annealed(6, over=8), [2, 8])
+    per_step = 2 * 16 * MaskedLM().flops_per_token(shape(bert(8)), 16)
+    extra = [f - a for f, a in zip(earlier["forward"], earlier["alone"], strict=True)]
+    assert extra == pytest.approx([2 * per_step, 4 * per_step])
+
+
 def test_a_model_that_teaches_twice_is_paid_once(plain: Make) -> None:
     small = plain(4, 8)
     middle = inherit(plain(8, 20), small.final, Constant())
@@ -194,6 +208,12 @@ def test_budgets_are_read_at_their_ends(question: Sweep, store: Store) -> None:
     stage(planned, store, end)
     found = learning.panels(plan(question, store, chosen), store)
     assert [panel.over for panel in found] == ["evaluations", "evaluations", "budgets"]
+    assert {len(track.steps) for line in found[-1].lines for track in line.tracks.values()} == {2}
+    for cell in planned.cells:
+        if cell.labels["duration"] == "steps:80" and cell.labels["schedule"] == "linear":
+            (store.root / "runs" / cell.run.run_id / "DONE").unlink()
+    unfinished = learning.panels(plan(question, store, chosen), store)[-1]
+    assert {len(track.steps) for track in unfinished.lines[-1].tracks.values()} == {1}, "an end, no evaluations"
     assert [panel.title for panel in found] == ["duration steps:40", "duration steps:80", "all"]
     _, rows = learning.table(found[-1], "schedule")
     assert rows[1][4].startswith("+50%")
