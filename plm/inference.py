@@ -47,6 +47,18 @@ def symbols_of(subject: Subject) -> Symbols:
     return symbols(subject.tokenizer.backend_tokenizer)
 
 
+def pieces_in(text: str, offsets: Sequence[tuple[int, int]], begin: int, end: int) -> list[int]:
+    """The pieces that have a character of a stretch of the text, and a bare space that leads to it.
+
+    SentencePiece leaves the space before a word as a piece of its own where no piece of the word takes it in: it says
+    that such a word follows, so it belongs to it.
+    """
+    found = [place for place, (start, stop) in enumerate(offsets) if start < end and stop > begin]
+    while found and found[0] > 0 and not text[slice(*offsets[found[0] - 1])].strip():
+        found.insert(0, found[0] - 1)
+    return found
+
+
 def by_length(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> list[list[int]]:
     """Row numbers in batches, the longest first; a batch has `tokens` at most, padding included, and one row at least."""
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])

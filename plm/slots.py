@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from plm.inference import Frame, frame, symbols_of
+from plm.inference import Frame, frame, pieces_in, symbols_of
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
@@ -71,7 +71,7 @@ def slots(subject: Subject, statements: Sequence[Statement]) -> list[Slot | None
     )
     around, found = frame(symbols), list[Slot | None]()
     for statement, encoding in zip(statements, encoded, strict=True):
-        answer = covering(encoding, statement.object)
+        answer = covering(encoding, statement, statement.object)
         known = len(answer) == 1 and not symbols.special[encoding.ids[answer[0]]]
         slot = _slot(encoding, answer[0], statement, around, symbols.mask, subject.causal) if known else None
         found.append(slot if slot and 0 < len(slot.ids) <= subject.seq_len else None)
@@ -84,13 +84,13 @@ def _slot(encoding: Encoding, answer: int, statement: Statement, around: Frame, 
         read = (*before, *ids[:answer])
         return Slot(read, len(read) - 1, target, None)
     hidden = [mask if place == answer else piece for place, piece in enumerate(ids)]
-    named = set(covering(encoding, statement.subject)) - {answer}
+    named = set(covering(encoding, statement, statement.subject)) - {answer}
     kept = [place for place in range(len(ids)) if place not in named or place == min(named)]
     bare = [mask if place in named else hidden[place] for place in kept]
     without = (*before, *bare, *after), len(before) + kept.index(answer)
     return Slot((*before, *hidden, *after), len(before) + answer, target, without)  # type: ignore[arg-type]
 
 
-def covering(encoding: Encoding, span: tuple[int, int]) -> list[int]:
-    """The pieces that have a character of a span of the text."""
-    return [place for place, (start, end) in enumerate(encoding.offsets) if start < span[1] and end > span[0]]
+def covering(encoding: Encoding, statement: Statement, span: tuple[int, int]) -> list[int]:
+    """The pieces of a span of the text."""
+    return pieces_in(statement.text, encoding.offsets, *span)

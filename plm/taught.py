@@ -79,7 +79,8 @@ class Taught:
 
     def _spoken(self, batch: Batch) -> Iterator[torch.Tensor]:
         """The teacher's logits on a batch, a micro-batch at a time."""
-        device = torch.device(self.execution.device)
+        # Not the current device: that belongs to a thread, and lessons may be made in the one that fetches batches.
+        device = next(self.teacher.model.parameters()).device
         for start in range(0, len(batch["labels"]), size := self.execution.micro_batch or len(batch["labels"])):
             piece = {name: tensor[start : start + size].to(device) for name, tensor in batch.items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.spec.dtype == "bfloat16"):

@@ -61,14 +61,21 @@ def cut(subject: Subject, sentences: Sequence[tuple[int, TaggedSentence]]) -> li
     for (number, sentence), encoding in zip(sentences, encoded, strict=True):
         ids, offsets = encoding.ids[:room], encoding.offsets[:room]
         known = [token != unknown for token in ids]
-        own = [tuple(len(before) + place for place in places) for places in _places(offsets, known, sentence.spans)]
+        own = [
+            tuple(len(before) + place for place in places)
+            for places in _places(sentence.text, offsets, known, sentence.spans)
+        ]
         found.append(Cut(number, (*before, *ids, *after), tuple(Word(i, places) for i, places in enumerate(own))))
     return found
 
 
-def _places(offsets: Sequence[Stretch], known: Sequence[bool], spans: Sequence[Stretch]) -> Iterator[tuple[int, ...]]:
+def _places(
+    text: str, offsets: Sequence[Stretch], known: Sequence[bool], spans: Sequence[Stretch]
+) -> Iterator[tuple[int, ...]]:
     """The pieces of each word, none if it cannot be scored: a piece belongs to all words that it shares a character with."""
-    shares = [[place for place, of in enumerate(offsets) if of[0] < end and of[1] > begin] for begin, end in spans]
+    from plm.inference import pieces_in
+
+    shares = [pieces_in(text, offsets, *span) for span in spans]
     owners = Counter(place for places in shares for place in places)
     for (begin, end), places in zip(spans, shares, strict=True):
         whole = bool(places) and offsets[places[0]][0] <= begin and offsets[places[-1]][1] >= end

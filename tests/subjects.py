@@ -43,6 +43,18 @@ def pieces() -> Any:
     return fast(tokenizer)
 
 
+def sentencepieces() -> Any:
+    """A tokenizer of SentencePiece's kind: some words have a piece with the space before them, some have not."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    named = [(token, 0.0) for token in PIECES[:5]]
+    own = [("▁", -3.0), ("▁the", -1.0), ("cat", -1.0), ("un", -1.0)]
+    tokenizer = Tokenizer(models.Unigram([*named, *own], unk_id=1))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.add_special_tokens(list(PIECES[:5]))
+    return fast(tokenizer)
+
+
 def fast(tokenizer: Any) -> Any:
     """A tokenizer as transformers holds it."""
     from transformers import PreTrainedTokenizerFast

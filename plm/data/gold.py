@@ -229,9 +229,10 @@ def _of_conllu(file: Path) -> Iterator[TaggedSentence]:
 
 
 def _checked(words: Any, upos: Any, xpos: Any, text: Any, where: str) -> TaggedSentence:
-    xpos = xpos or [""] * len(words)
-    if not words or not len(words) == len(upos) == len(xpos) or not all(map(str.strip, words)):
-        raise ValueError(f"{where}: each word has a tag, and none is empty; here are {words} with {upos}.")
+    xpos = xpos or [""] * len(words or ())
+    named = words and upos and all(isinstance(name, str) and name.strip() for name in (*words, *upos))
+    if not named or not len(words) == len(upos) == len(xpos):
+        raise ValueError(f"{where}: each word has a tag by its name, and none is empty; here are {words} with {upos}.")
     return aligned(words, upos, ["" if tag in (None, "_") else tag for tag in xpos], text)
 
 

@@ -146,6 +146,8 @@ def _passage(tokens: Sequence[str], items: Iterable[tuple[str, Sequence[tuple[in
 
 
 def _upos(row: Row) -> Passage:
+    if not all(isinstance(tag, str) for tag in row["upos"] or [None]):
+        raise ValueError(f"upos {row['upos']}: each word has a tag by its name.")
     return _passage(row["tokens"], ((tag, [(i, i + 1)]) for i, tag in enumerate(row["upos"])))
 
 

@@ -50,10 +50,11 @@ def _crossings(growth: Growth, name: str, above: float | None) -> list[str]:
     """When a class passes some levels; nothing of what is no share of things that are right, and may well fall."""
     if growth.member.unit is None:
         return [""] * (2 + len(LEVELS))
+    first = growth.steps[0]
     return [
-        "" if above is None else said(growth.crossing(name, 0.5, relative=True, above=above)),
-        said(growth.crossing(name, 0.5, relative=True)),
-        *(said(growth.crossing(name, level, relative=False)) for level in LEVELS),
+        "" if above is None else said(growth.crossing(name, 0.5, relative=True, above=above), first),
+        said(growth.crossing(name, 0.5, relative=True), first),
+        *(said(growth.crossing(name, level, relative=False), first) for level in LEVELS),
     ]
 
 
@@ -86,13 +87,16 @@ def count(growth: Growth, name: str) -> str:
     return f"{growth.level(found):.0f}" if found in growth.names("words") else ""
 
 
-def said(crossing: Crossing) -> str:
-    """A crossing in words; `>` is beyond the last step that was read."""
-    own = ">" if crossing.step is None else f"{crossing.step:.0f}"
+def said(crossing: Crossing, first: int = 0) -> str:
+    """A crossing in words; `>` is beyond the last step that was read, `<` before the first, unless that is step 0."""
+
+    def moment(step: float | None) -> str:
+        return ">" if step is None else "<" if 0 < step <= first else f"{step:.0f}"
+
+    own = moment(crossing.step)
     if crossing.low is None and crossing.high is None:
         return own
-    low, high = (">" if end is None else f"{end:.0f}" for end in (crossing.low, crossing.high))
-    return f"{own} [{low}, {high}]"
+    return f"{own} [{moment(crossing.low)}, {moment(crossing.high)}]"
 
 
 def caption(growth: Growth) -> list[str]:
@@ -103,7 +107,7 @@ def caption(growth: Growth) -> list[str]:
         f"{growth.rows:,} rows at each of {len(growth.steps)} steps ({growth.steps[0]} to {growth.steps[-1]}), "
         f"{len(growth.seeds)} pretraining seed{'s' * several}; {len(growth.runs)} of {growth.asked} readings",
         f"95%: {' and '.join(drawn)} drawn anew" if drawn else "no intervals: one seed, and no mean over rows",
-        "a step: where the monotone fit passes a level, between two steps on a log scale; > beyond the last one read",
+        "a step: where the monotone fit passes a level, between two steps on a log scale; > beyond the last one read, < before the first",
     ]
     follows = covariates(growth) if growth.member.unit else []
     return lines + [f"order of half of plateau, Spearman over classes: {'; '.join(follows)}"] * bool(follows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from subjects import pieces, subject, words
+from subjects import pieces, sentencepieces, subject, words
 from tiny import WORDS
 
 from plm import inference
@@ -12,6 +12,7 @@ from plm.analyses.prediction import Prediction
 from plm.analyses.reconstruction import Reconstruction
 from plm.data.gold import aligned, tagged
 from plm.models import architecture, shape
+from plm.slots import fill, slots
 from plm.words import cut, summary
 
 CLS, SEP, MASK = 2, 3, 4
@@ -52,6 +53,20 @@ def test_a_word_has_the_pieces_that_stand_in_it():
     sentence = aligned(*SENTENCES[0], None)
     assert cut(of, [(7, sentence)])[0].ids == (CLS, 5, 11, 12, 13, 14, 7, 10, SEP)
     assert places(of, sentence) == [(1,), (2, 3, 4, 5), (6,), (7,)]
+
+
+def test_a_bare_space_belongs_to_the_word_that_it_leads_to():
+    """Left visible it would say that a word without a piece of its own for the space follows; it must be right, too."""
+    of = subject(tokenizer=sentencepieces())
+    sentence = aligned(["the", "cat", "un", "the"], ["DET", "NOUN", "X", "DET"], [""] * 4, None)
+    cutting = cut(of, [(0, sentence)])[0]
+    assert of.tokenizer.convert_ids_to_tokens(cutting.ids[1:-1]) == ["▁the", "▁", "cat", "▁", "un", "▁the"]
+    assert [word.places for word in cutting.words] == [(1,), (2, 3), (4, 5), (6,)]
+    statements = [fill("[X] the [Y]", "un", about) for about in ("the", "cat")]
+    there, not_one_piece = slots(of, statements)
+    assert there is not None
+    assert not_one_piece is None
+    assert [of.tokenizer.convert_ids_to_tokens(i) for i in (there.target,)] == ["▁the"]
 
 
 def test_words_that_share_a_piece_cannot_be_scored():

@@ -111,6 +111,8 @@ def test_the_generated_language_has_gold_tags(monkeypatch):
         ("a.txt", None, "no tagged sentences. Give world, a file that ends in .parquet or .conllu"),
         ("a.parquet", [{"words": ["a"]}], "no column 'tokens'"),
         ("a.parquet", [{"tokens": ["a", "b"], "upos": ["X"]}], "row 0: each word has a tag"),
+        ("a.parquet", [{"tokens": ["a"], "upos": [8]}], "row 0: each word has a tag by its name"),
+        ("a.parquet", [{"tokens": ["a"], "upos": ["X"]}, {"tokens": None, "upos": None}], "row 1: each word has a tag"),
         ("a.conllu", "1\ta\n", "line 1: CoNLL-U has 10 fields a word, and here are 2"),
         ("a.conllu", "\n", "holds no tagged sentence"),
     ],

@@ -16,7 +16,7 @@ from plm.analyses.reconstruction import Reconstruction
 from plm.reading import to_parquet
 from plm.store import RunFolder
 from sweeps.engine import embryo_figures
-from sweeps.engine.embryo import Growth, monotone, passed
+from sweeps.engine.embryo import Crossing, Growth, monotone, passed
 from sweeps.engine.embryo_figures import rescaled
 from sweeps.engine.embryo_tables import caption, covariates, ordered, said, table
 from sweeps.engine.shown import Asked, Child, Curve, arrivals, curve_child
@@ -205,3 +205,10 @@ def test_a_curve_is_as_far_as_its_readings():
     assert curve_child(curve, known, True).status == "running"
     assert curve_child(curve, known | {"y": child("y", 1, "failed")}, False).status == "failed"
     assert curve_child(curve, known | {"y": child("y", 1)}, True).status == "done"
+
+
+def test_what_was_there_at_the_first_step_that_was_read_is_no_date():
+    """A training that is read from step 1,000 on says nothing of when before that."""
+    assert said(Crossing(1000.0, 1000.0, 1500.0), 1000) == "< [<, 1500]"
+    assert said(Crossing(1200.0, None, None), 1000) == "1200"
+    assert said(Crossing(0.0, 0.0, 3.0), 0) == "0 [0, 3]"
