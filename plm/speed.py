@@ -37,18 +37,24 @@ class Ahead:
 class Speed:
     """Counts tokens, FLOPs and seconds of training steps; evaluation and waiting aside."""
 
-    def __init__(self, spec: RunSpec, device: torch.device, workers: int) -> None:
+    def __init__(self, spec: RunSpec, device: torch.device, workers: int, *, live: bool) -> None:
+        """Begin to count.
+
+        Args:
+            live: A teacher, if there is one, reads every batch that it guides; else its lessons were stored.
+        """
+        self._live = live
         self._spec, self._shape, self._device = spec, shape(spec.init.architecture()), device
         peak = peak_flops(device)
         self._peak = peak and peak * workers
         self._all, self._lap = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
 
     def count(self, step: int, tokens: int, seconds: float) -> float:
-        """Note the update after `step` others; the FLOPs of its forward and backward passes, a teacher's included."""
+        """Note the update after `step` others; the FLOPs of its forward and backward passes, a live teacher's included."""
         spec, length = self._spec, tokens / self._spec.batch_size
         objective = spec.objective.at(step, batch_size=spec.batch_size, seq_len=spec.seq_len)
         trained = spec.passes * objective.flops_per_token(self._shape, length)
-        flops = tokens * (trained + objective.teaching_flops_per_token(length))
+        flops = tokens * (trained + self._live * objective.teaching_flops_per_token(length))
         for sums in (self._all, self._lap):
             for i, number in enumerate((tokens, flops, seconds)):
                 sums[i] += number

@@ -204,7 +204,7 @@ def _loop(
     step, earlier = progress["step"], progress["seconds"]
     position = spec.init.position if isinstance(spec.init, Resume) else 0
     log_every, evaluated_every = max(1, last // LINES), evaluate_every(spec, last)
-    speed = Speed(spec, device, among.size)
+    speed = Speed(spec, device, among.size, live=recall is None)
 
     with journal, Ahead(stream, position + step) as ahead:
         while True:  # last + 1 passes, so that the last evaluation and the last save take the same path as all others

@@ -122,7 +122,9 @@ def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, l
     timed = timings(list(kinds.values()), resources, concurrency)
     per_kind = dict(zip(kinds, timed, strict=True))
     seconds = {
-        run_id: sum(_seconds(piece, per_kind[_kind(piece)], store) for piece in each) + TRIAL_SECONDS
+        run_id: sum(_seconds(piece, per_kind[_kind(piece)][0], store) for piece in each)
+        + per_kind[_kind(each[-1])][1]
+        + TRIAL_SECONDS
         for run_id, each in pieces.items()
     }
     wall = makespan(plan, seconds, concurrency) + (ACTOR_SECONDS + (0 if local else RAY_SECONDS) if missing else 0)
@@ -157,10 +159,9 @@ def bound(shown: Plan, runs: int, store: Store, resources: Resources, concurrenc
     return Cost(len(seconds), work, size, seconds, wall + start, sum(seconds.values()) * resources.gpus / 3600)
 
 
-def _seconds(spec: Spec, timing: tuple[float, float], store: Store) -> float:
-    """What a run takes: so much each step (of a reading, each FLOP), and so much once."""
-    each, once = timing
-    return (flops(spec, store) if isinstance(spec, Reading) else spec.total_steps) * each + once
+def _seconds(spec: Spec, each: float, store: Store) -> float:
+    """What the steps of a run take, or the FLOPs of a reading."""
+    return (flops(spec, store) if isinstance(spec, Reading) else spec.total_steps) * each
 
 
 def _kind(spec: Spec) -> Any:

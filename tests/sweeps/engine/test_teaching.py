@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from plm import Bert, RunSpec, Store, pretrain, steps, train
+from plm import Bert, Execution, RunSpec, Store, pretrain, steps, train
 from plm.inheritance import Constant, Heaviside, Linear, Rate
 from plm.lessons import PART
 from plm.models import shape
@@ -119,13 +119,13 @@ def test_lessons_are_as_wide_as_the_plan_needs(student: Make, plain: Make, store
 def test_a_live_teacher_costs_and_stored_lessons_cost_once(
     student: Make, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A guided step is made to take three seconds, any other one."""
+    """A guided step is made to take three seconds, any other one; the evaluation of a run ten, once."""
     monkeypatch.setattr(
-        cost, "timings", lambda specs, *_: [(1.0 + 2.0 * (teaching.taught(s) is not None), 0.0) for s in specs]
+        cost, "timings", lambda specs, *_: [(1.0 + 2.0 * (teaching.taught(s) is not None), 10.0) for s in specs]
     )
     runs = [student(Heaviside(steps(33)), top_k=k) for k in (0, 5, 6)]
     found = cost.estimate(planned(*runs, store=store), store, Resources(), 1, True)
-    took = [round(found.seconds[spec.run_id] - cost.TRIAL_SECONDS) for spec in runs]
+    took = [round(found.seconds[spec.run_id] - cost.TRIAL_SECONDS) - 10 for spec in runs]
     assert took == [33 * 3 + 7, 33 * 3 + 7, 40]
 
 
@@ -136,6 +136,9 @@ def test_the_work_of_a_live_teacher_is_counted(student: Make, plain: Make, store
     train(spec.objective.teacher.run, store=store)  # type: ignore[attr-defined]
     assert train(spec, store=store).path.joinpath("result.json").exists()
     assert store.run(spec).result()["flops"] == pytest.approx(cost.flops(spec, store), rel=1e-6)
+    stored = student(Heaviside(steps(10)), top_k=6)
+    train(stored, store=store, execution=Execution(teacher="stored"))
+    assert store.run(stored).result()["flops"] == pytest.approx(cost.flops(plain(), store), rel=1e-6)
 
 
 class Silent:
