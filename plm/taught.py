@@ -16,7 +16,6 @@ import torch
 
 from plm.data.collate import Stream
 from plm.data.columns import alone
-from plm.inits.resume import Resume
 from plm.lessons import LOWEST, PART, TEMPERATURES, Lessons, Syllabus, weights_of
 from plm.objectives.inherit import Inherit
 from plm.spec import RunSpec
@@ -53,9 +52,8 @@ class Taught:
 
     def batch(self, step: int) -> Batch:
         batch = self.stream.batch(step)
-        before = self.spec.init.position if isinstance(self.spec.init, Resume) else 0
         sizes = {"batch_size": self.spec.batch_size, "seq_len": self.spec.seq_len}
-        if step >= before + self.spec.total_steps or not self.spec.objective.at(step, **sizes).taught:
+        if step >= self.spec.init.position + self.spec.total_steps or not self.spec.objective.at(step, **sizes).taught:
             return batch
         if not self.lessons.holds(step):
             self._make(step // PART * PART)

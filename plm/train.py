@@ -25,7 +25,6 @@ from plm.data import tokenizer as tokenizers
 from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
 from plm.evaluate import EVALUATIONS, Evaluation, evaluate
-from plm.inits.resume import Resume
 from plm.journal import Journal, tidy
 from plm.models import OFFSET, Model, shape
 from plm.parallel import Group, Scorer, group, spread
@@ -202,7 +201,7 @@ def _loop(
     journal = Journal(spec, folder, attempt, execution, reporter)
     progress = journal.start(model, optimizer, among)
     step, earlier = progress["step"], progress["seconds"]
-    position = spec.init.position if isinstance(spec.init, Resume) else 0
+    position = spec.init.position
     log_every, evaluated_every = max(1, last // LINES), evaluate_every(spec, last)
     speed = Speed(spec, device, among.size, live=recall is None)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from plm.analyses import Unit
+from plm.analyses import Unit, check_size
 from plm.data.gold import Tagged, TaggedSentence
 from plm.rows import groups
 
@@ -170,8 +170,7 @@ def normalise(analysis: Any) -> None:
     Raises:
         ValueError: a size that is not positive.
     """
-    if analysis.size is not None and analysis.size < 1:
-        raise ValueError(f"{analysis.size} sentences: at least 1, or None for all.")
+    check_size(analysis.size, "sentences")
     if analysis.size is None or analysis.size >= analysis.data.counts[0]:
         object.__setattr__(analysis, "size", None)
         object.__setattr__(analysis, "seed", 0)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 NONE = "none"
 SCHEDULES = (NONE, "linear", "heaviside", "constant")
-TEACHER_SEED = 1000
 SIZES = models("bert-2x64")
 """Of teachers and students that are pretrained here."""
+TEACHER_SEED = 1000
 """Of the teachers' own pretraining: one teacher for all replications, whose batches are not those of a student."""
 SHALLOW, RATES = 2, (2e-3, 1e-3)
 """Peak learning rates of models with so many layers at most, and of deeper ones."""

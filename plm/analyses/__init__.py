@@ -108,6 +108,16 @@ class Analysis(ABC):
         """All that curves show, from the rows alone; finite numbers, named like `accuracy` or `accuracy/DET`."""
 
 
+def check_size(size: int | None, what: str) -> None:
+    """Refuse a number of things that is none.
+
+    Raises:
+        ValueError: it is not positive.
+    """
+    if size is not None and size < 1:
+        raise ValueError(f"{size} {what}: it must be at least 1, or None for all.")
+
+
 def analysis(name: str, data: str, *, size: int | None = None, seed: int = 0) -> Analysis:
     """The analysis of that name, of gold data by name.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from plm.analyses import Analysis, Row, Subject
+from plm.analyses import Analysis, Row, Subject, check_size
 from plm.excerpts import Text, excerpts, flops, named
 from plm.rows import groups, numbers
 
@@ -56,8 +56,7 @@ class Attention(Analysis):
     """Which ones; 0 where all are taken."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"{self.size} documents: it must be at least 1, or None for all.")
+        check_size(self.size, "documents")
         if self.size is None:
             object.__setattr__(self, "seed", 0)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from plm.analyses import Analysis, Row, Subject, Unit
+from plm.analyses import Analysis, Row, Subject, Unit, check_size
 from plm.data.cloze import CARDINALITIES, Cloze, ClozeFact, Relation, cloze
 from plm.rows import groups, numbers
 
@@ -71,8 +71,7 @@ class Knowledge(Analysis):
     """Of the relations that are asked about."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"{self.size} facts of each relation: it must be at least 1, or None for all.")
+        check_size(self.size, "facts of each relation")
         if self.size is None:
             object.__setattr__(self, "seed", 0)
         if not set(self.cardinalities) <= set(CARDINALITIES):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from plm.analyses import Analysis, Row, Subject, Unit
+from plm.analyses import Analysis, Row, Subject, Unit, check_size
 from plm.data.minimal import MinimalPair, Paradigms, paradigms
 from plm.rows import groups, numbers
 
@@ -45,8 +45,7 @@ class MinimalPairs(Analysis):
     """Which ones; 0 where all are taken."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"{self.size} pairs of each paradigm: it must be at least 1, or None for all.")
+        check_size(self.size, "pairs of each paradigm")
         if self.size is None:
             object.__setattr__(self, "seed", 0)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from plm.analyses import Analysis, Row, Subject, Unit
+from plm.analyses import Analysis, Row, Subject, Unit, check_size
 from plm.data.spans import Item, Passage, Probed, Task, probed, subset
 from plm.rows import groups, numbers
 
@@ -74,9 +74,8 @@ class Probing(Analysis):
     """Also code the training labels online, portion by portion: eleven more fits."""
 
     def __post_init__(self) -> None:
-        for name in ("size", "test_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: it must be at least 1, or None for all.")
+        check_size(self.size, "passages to train on")
+        check_size(self.test_size, "passages to score")
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from plm.analyses import Analysis, Row, Subject
+from plm.analyses import Analysis, Row, Subject, check_size
 from plm.excerpts import Text, excerpts, flops, named
 from plm.rng import numpy_stream
 from plm.rows import groups, numbers
@@ -55,8 +55,7 @@ class Similarity(Analysis):
     """Which ones, and which occurrences are drawn."""
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"{self.size} documents: it must be at least 1, or None for all.")
+        check_size(self.size, "documents")
 
     @classmethod
     def of(cls, data: str, *, size: int | None = None, seed: int = 0) -> Similarity:

@@ -9,20 +9,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from plm.data.gold_tables import SPLITS, TRAIN, of_split
 from plm.spec import location
 
 WORLD = "world"
 """What the gold data of the generated language is called."""
-EVALUATED = (re.compile("test"), re.compile("validation|(valid|dev)(?![a-z])"))
-"""How the names of the files that are scored begin, or have a part that begins so; the first kind that is there."""
-REFERENCE = re.compile("train")
 ENDINGS = (".parquet", ".conllu")
 REFERENCE_DOCUMENTS = 4_000
 """Of the generated language: 90,000 words."""
@@ -156,13 +153,8 @@ def _files(there: list[Path], path: str) -> tuple[Path, Path | None]:
             f"{path}: there are no tagged sentences. Give {WORLD}, a file that ends in {' or '.join(ENDINGS)}, or a "
             "folder of such files."
         )
-    parts = {file: re.split(r"[-_.]", file.name) for file in tables}
-
-    def called(pattern: re.Pattern[str]) -> list[Path]:
-        return [file for file in tables if any(pattern.match(part) for part in parts[file])]
-
-    scored = next((found for found in map(called, EVALUATED) if found), None) or tables
-    other = [file for file in called(REFERENCE) if file not in scored]
+    scored = next((found for split in SPLITS if (found := of_split(split, tables))), tables)
+    other = [file for file in of_split(TRAIN, tables) if file not in scored]
     if len(scored) > 1:
         raise ValueError(f"{path} has several files to score: {', '.join(f.name for f in scored)}. Name one of them.")
     return scored[0], other[0] if other else None

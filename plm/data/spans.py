@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from plm.data import tables
-from plm.data.gold_tables import SPLITS, changed, the_table, world_named
+from plm.data.gold_tables import SPLITS, TRAIN, changed, the_table, world_named
 from plm.data.phrases import coreference, parse
 from plm.data.world import Document, Sentence, World
 from plm.rng import numpy_stream
@@ -92,10 +92,12 @@ def _probed(name: str) -> Probed:
         return Probed(world)
     if not Path(name).is_dir():
         raise ValueError(f"there is no folder {name!r}. Labelled spans are `world`, or folders with two tables.")
-    found = [the_table(name, splits) for splits in (("train",), SPLITS)]
+    found = [the_table(name, splits) for splits in ((TRAIN,), SPLITS)]
     paths, sums = tuple(str(path) for path, _ in found), (found[0][1], found[1][1])
     if sums[0] == sums[1]:
-        raise ValueError(f"{name} has one table only: probes are trained on `train` and scored on `{SPLITS[0]}`.")
+        raise ValueError(
+            f"{name} has one table only: probes are trained on `train` and scored on `{SPLITS[0].pattern}`."
+        )
     _of_tables(paths, sums)
     return Probed(sums, paths, Path(name).name)
 

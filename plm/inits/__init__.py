@@ -34,6 +34,11 @@ class Init(ABC):
         """The model that is built, followed through the lineage to where it is spelt out."""
         return self.origin.run.init.architecture() if isinstance(self.origin, Checkpoint) else self.origin
 
+    @property
+    def position(self) -> int:
+        """Steps of the data and of the noise that were used up before."""
+        return 0
+
     @abstractmethod
     def apply(self, model: PreTrainedModel, read: Read) -> list[str]:
         """Change the loaded weights in place; the names of the parameters changed."""

@@ -29,9 +29,7 @@ class Resume(Init):
 
     @property
     def position(self) -> int:
-        """Steps of the data and of the noise that were used up before."""
-        before = self.origin.run.init
-        return self.origin.step + (before.position if isinstance(before, Resume) else 0)
+        return self.origin.step + self.origin.run.init.position
 
     def apply(self, model: PreTrainedModel, read: Read) -> list[str]:
         """Nothing to change."""

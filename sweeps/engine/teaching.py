@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from plm.duration import steps
 from plm.inheritance import Constant
-from plm.inits.resume import Resume
 from plm.models import shape
 from plm.objectives.inherit import Inherit
 from plm.spec import Checkpoint, RunSpec
@@ -97,9 +96,8 @@ def guided_by(spec: RunSpec, steps: int) -> int:
 @lru_cache(maxsize=4096)
 def _guided_steps(spec: RunSpec) -> tuple[int, ...]:
     """Of no updates, of the first, of the first two, ...; a run that goes on from another's step is at that step."""
-    begun = spec.init.position if isinstance(spec.init, Resume) else 0
     sizes = {"batch_size": spec.batch_size, "seq_len": spec.seq_len}
-    each = (spec.objective.at(begun + step, **sizes).taught for step in range(spec.total_steps))
+    each = (spec.objective.at(spec.init.position + step, **sizes).taught for step in range(spec.total_steps))
     return (0, *accumulate(each))
 
 

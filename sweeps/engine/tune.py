@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from plm.store import Store
-from sweeps.engine import growth, interface
+from sweeps.engine import capacity, interface
 from sweeps.engine.progress import Progress
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.worker import Outcome, Resources, execution_for, trial
@@ -94,7 +94,7 @@ def check_resources(resources: Resources) -> None:
     """
     if not groups_that_fit(resources):
         nodes = ", ".join(
-            f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in growth.largest() or _nodes()
+            f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in capacity.largest() or _nodes()
         )
         raise ValueError(
             f"a trial asks for {resources}; the nodes have {nodes}. Ask for less with --workers, --cpus and --gpus."
@@ -105,7 +105,7 @@ def groups_that_fit(resources: Resources) -> int:
     """Trials that the cluster's nodes can hold at a time once it has grown, the workers of one on any of them."""
     return max(
         sum(resources.fit(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes) // resources.workers
-        for nodes in (_nodes(), growth.largest())
+        for nodes in (_nodes(), capacity.largest())
     )
 
 

@@ -131,12 +131,12 @@ def test_on_machines_of_ones_own_the_old_autoscaler_starts_the_workers() -> None
 def test_a_sweep_waits_for_nodes_that_a_cluster_of_none_may_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeps.engine import growth, tune
+    from sweeps.engine import capacity, tune
     from sweeps.engine.worker import Resources
 
     at_rest = [{"CPU": 0.0, "memory": 1e9}]
     monkeypatch.setattr(tune, "_nodes", lambda: at_rest)
-    monkeypatch.setattr(growth, "LEFT_BY_RAY_UP", tmp_path / "left.yaml")
+    monkeypatch.setattr(capacity, "LEFT_BY_RAY_UP", tmp_path / "left.yaml")
     with pytest.raises(ValueError, match="the nodes have 0 CPUs and 0 GPUs"):
         tune.check_resources(Resources(gpus=1))
     (tmp_path / "left.yaml").write_text(json.dumps(prepared(load("cluster.yaml"))))

@@ -414,3 +414,12 @@ def test_the_tail_is_one_more_outcome():
     almost = lesson(teacher, 5, 2.0)
     whole = divergence(student, almost["teacher_logits"], 2.0, almost["teacher_tokens"], almost["teacher_rest"])
     assert torch.allclose(whole, divergence(student, teacher, 2.0), rtol=1e-4)
+
+
+def test_what_else_lies_beside_lessons_is_none(tmp_path):
+    """A copy that somebody kept under another name stops no run."""
+    syllabus = lessons.Syllabus({"format": 0}, 50)
+    for width in ("top10", "top10.bak", "all.old"):
+        (tmp_path / f"{syllabus.name}-{width}").mkdir()
+    assert lessons.Lessons.find(tmp_path, syllabus, 5, 0).folder.name == f"{syllabus.name}-top10"
+    assert lessons.Lessons.find(tmp_path, syllabus, 0, 0).folder.name == f"{syllabus.name}-all"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from planted import finish
 
 from plm import RunSpec, Store
 from plm.inheritance import Constant
 from plm.objectives.inherit import Inherit
-from plm.store import VOUCHED
 from search_spaces import space as spaces
 from search_spaces import teachers
 from search_spaces.space import questions
@@ -77,28 +75,6 @@ def test_epochs_are_refused() -> None:
         teachers.chains("bert-2x64>bert-4x128").read("bert-2x64>gpt-4x128")
 
 
-def put(spec: RunSpec, store: Store, loss: float) -> None:
-    """A finished run of a loss, with a last checkpoint."""
-    folder = store.run(spec)
-    folder.put_checkpoint(spec.total_steps, {"model.safetensors": b"weights", "config.json": b"{}"})
-    result = {
-        "metrics": {"val/loss": loss},
-        "seconds": 1.0,
-        "flops": 1.0,
-        "tokens": 1,
-        "notes": [],
-        "steps": spec.total_steps,
-    }
-    files = dict.fromkeys(VOUCHED, b"") | {
-        "spec.json": spec.to_json().encode(),
-        "result.json": json.dumps(result).encode(),
-        "environment.json": b"[]",
-    }
-    files["DONE"] = json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}).encode()
-    for name, data in files.items():
-        folder.put(name, data)
-
-
 def crossing(spec: RunSpec, share: float) -> float:
     """The loss after a share of the steps: a constant rate is far ahead early, and ends behind those without a teacher."""
     tuned = 0.1 * abs(math.log(spec.optim.lr / 1e-3))
@@ -120,7 +96,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
         early = rungs is not None and crossing(spec, rungs.shares[0]) > 4.5
         done.append(spec)
         if not early:
-            put(spec, store, crossing(spec, 1))
+            finish(spec, store, {"val/loss": crossing(spec, 1)})
         return Outcome(spec.run_id, "pruned" if early else "done", {"val/loss": crossing(spec, 1)})
 
     monkeypatch.setattr("sweeps.engine.local.execute", execute)
@@ -178,3 +154,9 @@ def test_no_control_is_given_up_early(planted: list[RunSpec], store: Store, monk
     assert len(controls) > 2
     assert {t.outcome for t in controls} == {"done"}
     assert any(t.reported for t in controls)
+
+
+def test_a_smoke_run_teaches_a_student(planted: list[RunSpec], store: Store) -> None:
+    """Controls come first, and two trials would both be such."""
+    assert launch.main(sweep, ["--store", str(store.root), "--local", "--smoke"]) == 0
+    assert any(isinstance(spec.objective, Inherit) for spec in planted)

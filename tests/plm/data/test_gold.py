@@ -131,3 +131,17 @@ def test_two_test_files_are_ambiguous(tmp_path):
         write(tmp_path / f"{name}.parquet", one("t"))
     with pytest.raises(ValueError, match=r"several files to score: test-a\.parquet, test-b\.parquet\. Name one"):
         tagged(str(tmp_path))
+
+
+@pytest.mark.parametrize("named", ["test.parquet", "en_ewt-ud-test.parquet", "test-00000-of-00001.parquet"])
+def test_all_gold_data_finds_its_splits_by_one_rule(named, tmp_path):
+    """A folder that reconstruction reads is a folder that probing reads."""
+    from plm.data.gold_tables import SPLITS, TRAIN, the_table
+
+    rows = [{"tokens": ["a", "b"], "upos": ["X", "Y"]}]
+    write(tmp_path / named, *rows)
+    write(tmp_path / named.replace("test", "train"), *rows, *rows)
+    assert tagged(str(tmp_path)).counts == (1, 2)
+    assert the_table(str(tmp_path))[0].name == named
+    assert the_table(str(tmp_path), (TRAIN,))[0].name == named.replace("test", "train")
+    assert the_table(str(tmp_path), SPLITS)[0].name == named

@@ -14,12 +14,14 @@ from tiny import SIZES, WORDS
 
 import plm
 from plm.build import Cache
+from plm.data.collate import CorpusStream
 from plm.data.corpus import Corpus, blocks
 from plm.data.files import files
 from plm.data.mixture import Mixture, dealt
 from plm.data.sources import mixture
 from plm.data.trained import Trained
 from plm.data.world import World
+from plm.evaluate import _by_text
 from plm.spec import digest
 from plm.store import Store
 from plm.train import open_stream
@@ -190,3 +192,15 @@ def test_one_text_has_no_perplexity_beside_its_own(make, folders, tmp_path):
         seq_len=16,
     )
     assert not [name for name in plm.train(spec, store=tmp_path).metrics if name.startswith("val/perplexity/")]
+
+
+def test_a_text_without_a_prediction_has_no_perplexity():
+    """Of a short text nothing may be masked, and that is no perplexity of 1."""
+
+    class Two(CorpusStream):
+        def texts(self):
+            return (("long", 0), ("short", 2))
+
+    stream = Two.__new__(Two)
+    records = [{"id": i, "label": n, "logits": [n * 2.0]} for i, n in enumerate((3.0, 1.0, 0.0))]
+    assert _by_text(stream, records) == {"val/perplexity/long": pytest.approx(np.exp(2.0))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -212,3 +213,22 @@ def test_what_was_there_at_the_first_step_that_was_read_is_no_date():
     assert said(Crossing(1000.0, 1000.0, 1500.0), 1000) == "< [<, 1500]"
     assert said(Crossing(1200.0, None, None), 1000) == "1200"
     assert said(Crossing(0.0, 0.0, 3.0), 0) == "0 [0, 3]"
+
+
+def test_two_sizes_of_an_analysis_have_figures_of_their_own(grown, tmp_path):
+    one, other = (replace(grown(), rest=(("size", size),)) for size in (5, 100))
+    keys = embryo_figures.save("embryology", [one, other], Store.at(tmp_path))
+    classes = [key for key in keys if "classes" in key]
+    assert len(set(classes)) == len(classes) == 4
+    alone = embryo_figures.save("embryology", [one], Store.at(tmp_path))
+    assert any("/reconstruction/" in key for key in alone)
+
+
+def test_what_may_well_fall_has_no_plateau(grown, monkeypatch):
+    """An entropy that falls from step to step is not learnt at step 0."""
+    head, rows = table(grown())
+    at = head.index("half of plateau")
+    assert all(row[at] for row in rows)
+    monkeypatch.setattr(Reconstruction, "unit", None)
+    _, rows = table(grown())
+    assert not any(cell for row in rows for cell in row[at - 1 :])

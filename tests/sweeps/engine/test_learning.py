@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from math import exp
 
 import pytest
+from planted import bert, finish
 
-from plm import Bert, RunSpec, Store, inherit, pretrain, steps
+from plm import RunSpec, Store, inherit, pretrain, steps
 from plm.inheritance import Constant, Heaviside
 from plm.models import shape
 from plm.objectives.inherit import Inherit
 from plm.objectives.mlm import MaskedLM
-from plm.store import VOUCHED
 from search_spaces import teachers as space
 from search_spaces.finetuning import durations
 from search_spaces.seeds import seeds
@@ -68,18 +66,6 @@ def test_a_student_passes_its_teacher() -> None:
 
 
 # What runs cost
-
-
-def bert(width: int) -> Bert:
-    return Bert(
-        vocab_size=45,
-        hidden_size=width,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=2 * width,
-        max_position_embeddings=32,
-        dropout=0.0,
-    )
 
 
 @pytest.fixture
@@ -157,19 +143,7 @@ def stage(planned: Plan, store: Store, curve: Callable[[RunSpec, float], float])
             {"step": step, "val/loss": curve(spec, step / spec.total_steps)}
             for step in range(spec.total_steps // 8, spec.total_steps + 1, spec.total_steps // 8)
         ]
-        result = {"metrics": {"val/loss": curve(spec, 1.0)}, "seconds": 1.0, "flops": 1.0, "notes": []}
-        files = dict.fromkeys(VOUCHED, b"") | {
-            "spec.json": spec.to_json().encode(),
-            "result.json": json.dumps(result | {"tokens": 1, "steps": 1}).encode(),
-            "environment.json": b"[]",
-            "metrics.jsonl": "".join(
-                json.dumps(line | {"time": 0.0, "train/tokens": 1}) + "\n" for line in lines
-            ).encode(),
-        }
-        files["DONE"] = json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}).encode()
-        for name, data in files.items():
-            store.run(spec).put(name, data)
-        store.run(spec).put_checkpoint(spec.total_steps, {"model.safetensors": b"", "config.json": b""})
+        finish(spec, store, {"val/loss": curve(spec, 1.0)}, lines)
 
 
 def falling(spec: RunSpec, share: float) -> float:
@@ -237,3 +211,14 @@ def test_a_call_writes_table_and_figure(question: Sweep, store: Store) -> None:
     (folder,) = (store.root / "sweeps").iterdir()
     assert (folder / "figures/all/learning-evaluations.png").is_file()
     assert "steps saved" in (folder / "table.md").read_text()
+
+
+def test_a_teachers_line_is_of_the_students_text(plain: Make, store: Store) -> None:
+    """Its loss on other text, at another length or of another objective is not what the student is to pass."""
+    teacher = plain(8, 20)
+    finish(teacher, store, {"val/loss": 3.2}, [{"step": 20, "val/loss": 3.2}])
+    student = inherit(plain(16, 40), teacher.final, Constant())
+    assert learning.teacher_loss(student, store) == 3.2
+    assert learning.teacher_loss(replace(student, seq_len=32), store) is None
+    other = replace(student, objective=replace(student.objective, base=MaskedLM(0.3)))
+    assert learning.teacher_loss(other, store) is None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from dataclasses import replace
 
 import pytest
+from planted import finish
 
 from plm import RunSpec, Store
-from plm.store import VOUCHED
 from sweeps.architectures import sweep as architectures
 from sweeps.engine import pivot, pivot_figures
 from sweeps.engine.pivot import Panel, Spread
@@ -26,11 +24,7 @@ GIVEN = {"sharing": "all,none", "embedding_size": "32", "seed": "0,1", "duration
 
 def stage(spec: RunSpec, store: Store, **metrics: float) -> None:
     """Put a finished run with some metrics into the store."""
-    result = {"metrics": {name.replace("__", "/"): value for name, value in metrics.items()}}
-    files = dict.fromkeys(VOUCHED, b"") | {"result.json": json.dumps(result).encode()}
-    files["DONE"] = json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}).encode()
-    for name, data in files.items():
-        store.put(f"runs/{spec.run_id}/{name}", data)
+    finish(spec, store, {name.replace("__", "/"): value for name, value in metrics.items()})
 
 
 SCORES = {

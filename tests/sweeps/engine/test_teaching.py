@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from planted import bert
 
-from plm import Bert, Execution, RunSpec, Store, pretrain, steps, train
+from plm import Execution, RunSpec, Store, pretrain, steps, train
 from plm.inheritance import Constant, Heaviside, Linear, Rate
 from plm.lessons import PART
 from plm.models import shape
@@ -22,21 +23,8 @@ from sweeps.engine.schedule import Schedule
 from sweeps.engine.sweep import Curve, Sweep
 from sweeps.engine.worker import Resources, execution_for
 
-VOCABULARY = 45
 HALF = Constant(0.5)
 Make = Callable[..., RunSpec]
-
-
-def bert(width: int) -> Bert:
-    return Bert(
-        vocab_size=VOCABULARY,
-        hidden_size=width,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=2 * width,
-        max_position_embeddings=32,
-        dropout=0.0,
-    )
 
 
 @pytest.fixture
