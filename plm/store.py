@@ -1,9 +1,8 @@
 """The store: a folder a run, and who may write there.
 
 Everything rests on five whole-object operations (put, get, list, create-if-absent, delete), so that any shared
-filesystem will do. A run is finished when its folder holds `DONE`, which lists the SHA-256 of what it vouches for; there
-is no second record. Who trains holds the newest file of `attempts/`: creating it claims the run, renewing it keeps the
-claim, and it stays as the witness of that execution.
+filesystem will do, and so will a bucket. A run is finished when its folder holds `DONE`, which lists the SHA-256 of what
+it vouches for; there is no second record. Who trains it holds a claim on it (`plm.claim`).
 """
 
 from __future__ import annotations
@@ -11,33 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import socket
-import threading
-import time
-import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from plm.bucket import CACHE, Bucket
+from plm.claim import Attempt, Busy, alive
+from plm.objects import Folder, Objects
 from plm.spec import Checkpoint, from_json
 
 if TYPE_CHECKING:
     from plm.reading import Spec
 
-RENEW_SECONDS, STALE_SECONDS = 10.0, 60.0
 VOUCHED = ("environment.json", "metrics.jsonl", "predictions.parquet", "result.json", "spec.json")
 VOUCHED_READING = ("environment.json", "result.json", "rows.parquet", "spec.json")
 """What `DONE` answers for, of a training and of a reading."""
-
-
-class Busy(Exception):
-    """Another live process holds the run."""
-
-
-class Lost(Exception):
-    """Another process has taken the run over; this one must stop and write nothing more."""
 
 
 def sha256(data: bytes) -> str:
@@ -47,66 +35,63 @@ def sha256(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of runs, tokenised data and sweeps."""
+    """Runs, tokenised data and sweeps, in a folder or a bucket."""
 
     root: Path
+    """The folder; of a bucket that of this machine, for copies and for what every machine makes itself (`data/`)."""
+    bucket: Bucket | None = None
 
     @staticmethod
     def at(location: str | Path | Store) -> Store:
-        """The store at a path; nothing is created.
+        """The store at a path or an `s3://` address; nothing is created.
 
         Raises:
-            ValueError: not a path, or one that can't be written.
+            ValueError: neither of them, or one that can't be written.
         """
         if isinstance(location, Store):
             return location
         if "://" in str(location):
-            raise ValueError(f"store {location}: give a path that every node shares; object stores are not supported.")
+            bucket = Bucket.parse(str(location))
+            _writable(bucket.cache, f"Name another folder for copies of {bucket} by {CACHE}.")
+            bucket.check()
+            return Store(bucket.cache, bucket)
         root = Path(location).expanduser().resolve()
-        there = next(p for p in (root, *root.parents) if p.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise ValueError(
-                f"store {root}: {there} {'cannot be written' if there.is_dir() else 'is not a folder'}. "
-                "Choose another with --store."
-            )
-        for part in (root / "runs", root / "sweeps"):
-            if part.exists() and not (part.is_dir() and os.access(part, os.W_OK | os.X_OK)):
-                raise ValueError(
-                    f"store {root}: {part} is not a folder that can be written. Choose another with --store."
-                )
+        for part in (root, root / "runs", root / "sweeps"):
+            _writable(part, "Choose another with --store.")
         return Store(root)
+
+    @property
+    def location(self) -> str:
+        """What `at` makes the same store of, on any machine."""
+        return self.bucket.location if self.bucket else str(self.root)
+
+    def where(self, key: str) -> str:
+        """A key as a person writes it."""
+        return f"{self.bucket or self.root}/{key}"
+
+    @property
+    def _objects(self) -> Objects:
+        return self.bucket or Folder(self.root)
 
     def put(self, key: str, data: bytes) -> None:
         """Write a whole object; a reader sees the old one or the new one, never a part."""
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-        try:
-            new.write_bytes(data)
-            os.replace(new, path)
-        finally:
-            new.unlink(missing_ok=True)
+        self._objects.put(key, data)
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a whole object unless there is one; whether it was this call that made it."""
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-        try:
-            new.write_bytes(data)
-            os.link(new, path)
-            return True
-        except FileExistsError:
-            return False
-        finally:
-            new.unlink(missing_ok=True)
+        return self._objects.create(key, data)
 
     def get(self, key: str) -> bytes | None:
         """A whole object; None if there is none."""
-        try:
-            return (self.root / key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return self._objects.get(key)
+
+    def list(self, prefix: str) -> list[str]:
+        """Names directly below a prefix, sorted; unfinished writes are not shown."""
+        return self._objects.list(prefix)
+
+    def delete(self, prefix: str) -> None:
+        """Remove an object or all below a prefix."""
+        self._objects.delete(prefix)
 
     def json(self, key: str) -> Any:
         """A whole object as JSON.
@@ -117,17 +102,7 @@ class Store:
         try:
             return json.loads(self.get(key) or b"")
         except ValueError as error:
-            raise ValueError(f"{self.root / key} is damaged ({error}). Remove it, or restore it.") from error
-
-    def list(self, prefix: str) -> list[str]:
-        """Names directly below a prefix, sorted; unfinished writes are not shown."""
-        folder = self.root / prefix
-        return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
-
-    def delete(self, prefix: str) -> None:
-        """Remove an object or all below a prefix."""
-        path = self.root / prefix
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            raise ValueError(f"{self.where(key)} is damaged ({error}). Remove it, or restore it.") from error
 
     def run(self, spec: Spec) -> RunFolder:
         """The folder of a run or a reading; nothing is created.
@@ -137,18 +112,16 @@ class Store:
         """
         folder = RunFolder(self, spec.run_id)
         written = folder.get("spec.json")
-        if written is not None:
+        if written is not None and written != spec.to_json().encode():  # reading it takes thrice as long as writing
             try:
                 found = from_json(written.decode())
             except FileNotFoundError:  # it names a model's folder that has moved since; where it lies is not identity
                 return folder
             except ValueError as error:
-                raise ValueError(
-                    f"{self.root / folder.key}/spec.json: {error} Remove the folder to run it anew."
-                ) from error
+                raise ValueError(f"{folder.where}/spec.json: {error} Remove the folder to run it anew.") from error
             if found != spec and found.run_id != spec.run_id:
                 raise ValueError(
-                    f"{self.root / folder.key}/spec.json is that of {found.run_id}: it was changed. "
+                    f"{folder.where}/spec.json is that of {found.run_id}: it was changed. "
                     "Remove the folder to run it anew."
                 )
         return folder
@@ -161,10 +134,11 @@ class Store:
         """
         folder = self.run(checkpoint.run)
         name = step_name(checkpoint.step)
-        if not folder.verify_checkpoint(name):
+        # Twice, because its optimizer state may be dropped while it is looked at: its run goes on.
+        if not (folder.verify_checkpoint(name) or folder.verify_checkpoint(name)):
             kept = ", ".join(str(int(n.removeprefix("step_"))) for n in folder.checkpoints()) or "none"
             raise ValueError(f"{folder.run_id} has no complete checkpoint at step {checkpoint.step}; it keeps: {kept}.")
-        return self.root / folder.key / "checkpoints" / name
+        return folder.checkpoint(name)
 
 
 def step_name(step: int) -> str:
@@ -185,7 +159,13 @@ class RunFolder:
 
     @property
     def path(self) -> Path:
+        """The folder; of a bucket that of this machine for copies, which `checkpoint` makes."""
         return self.store.root / self.key
+
+    @property
+    def where(self) -> str:
+        """The folder as a person writes it."""
+        return self.store.where(self.key)
 
     def get(self, name: str) -> bytes | None:
         return self.store.get(f"{self.key}/{name}")
@@ -205,16 +185,19 @@ class RunFolder:
             return False
         try:
             sums = json.loads(vouched)
-            names = VOUCHED_READING if "rows.parquet" in sums else VOUCHED
-            changed = [n for n in names if n not in sums or sha256(self.get(n) or b"") != sums[n]]
-        except (ValueError, TypeError):
+            changed = [n for n, now in self.sums(reading="rows.parquet" in sums).items() if sums.get(n) != now]
+        except (ValueError, TypeError, AttributeError):
             changed = ["DONE"]
         if changed:
             raise ValueError(
-                f"{self.path}: {', '.join(changed)} changed after the run was finished. Restore "
+                f"{self.where}: {', '.join(changed)} changed after the run was finished. Restore "
                 f"{'it' if len(changed) == 1 else 'them'}, or remove the folder to run it anew."
             )
         return True
+
+    def sums(self, *, reading: bool) -> dict[str, str]:
+        """SHA-256 of the files that `DONE` answers for, as they are now."""
+        return {name: sha256(self.get(name) or b"") for name in (VOUCHED_READING if reading else VOUCHED)}
 
     def result(self) -> dict[str, Any]:
         """`result.json` of a finished run."""
@@ -239,7 +222,7 @@ class RunFolder:
             return "missing"
         if last["outcome"] in ("failed", "diverged"):
             return str(last["outcome"])
-        return "running" if last["outcome"] is None and _alive(last) else "interrupted"
+        return "running" if last["outcome"] is None and alive(last) else "interrupted"
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`."""
@@ -260,12 +243,12 @@ class RunFolder:
             numbers = [int(n.removesuffix(".json")) for n in self.store.list(f"{self.key}/attempts")]
             number = max(numbers, default=0) + 1
             last = self.last_attempt()
-            if last is not None and last["outcome"] == "done" and not _alive(last):
+            if last is not None and last["outcome"] == "done" and not alive(last):
                 self.put("DONE", json.dumps(last["sums"], indent=1).encode())  # it ended between its record and this
             if self.get("DONE") is not None and not again:
                 raise Busy(f"{self.run_id} was finished meanwhile.")
             held = (None,) if again else (None, "done")  # between its record and DONE, a run is still its trainer's
-            if last is not None and last["outcome"] in held and _alive(last):
+            if last is not None and last["outcome"] in held and alive(last):
                 raise Busy(
                     f"{self.run_id} is being trained by process {last['holder']['pid']} on {last['holder']['host']}."
                 )
@@ -291,10 +274,7 @@ class RunFolder:
 
     def holds(self, name: str, file: str) -> bool:
         """Whether a checkpoint's manifest names a file."""
-        try:
-            return file in json.loads(self.get(f"checkpoints/{name}/manifest.json") or b"{}")
-        except ValueError:
-            return False
+        return file in _sums(self.get(f"checkpoints/{name}/manifest.json"))
 
     def put_checkpoint(self, step: int, files: dict[str, bytes]) -> None:
         """Publish a checkpoint; it exists once its manifest does."""
@@ -303,16 +283,23 @@ class RunFolder:
         manifest = {name: sha256(data) for name, data in sorted(files.items())}
         self.put(f"checkpoints/{step_name(step)}/manifest.json", json.dumps(manifest, indent=1).encode())
 
+    def checkpoint(self, name: str) -> Path:
+        """The folder of a checkpoint on this machine: of a bucket a copy of what its manifest names, made or completed now."""
+        key = f"{self.key}/checkpoints/{name}"
+        manifest = self.get(f"checkpoints/{name}/manifest.json")
+        if self.store.bucket and manifest is not None:
+            here = Folder(self.store.root)
+            for file, expected in _sums(manifest).items():
+                if sha256(here.get(f"{key}/{file}") or b"") != expected:
+                    _copy(self.store.bucket, here, f"{key}/{file}")
+            here.put(f"{key}/manifest.json", manifest)
+        return self.path / "checkpoints" / name
+
     def verify_checkpoint(self, name: str) -> bool:
         """Whether every file of a checkpoint is there and unchanged."""
-        manifest = self.get(f"checkpoints/{name}/manifest.json")
-        try:
-            sums = json.loads(manifest or b"null")
-            return bool(sums) and all(
-                sha256(self.get(f"checkpoints/{name}/{file}") or b"") == s for file, s in sums.items()
-            )
-        except (ValueError, AttributeError):
-            return False
+        sums = _sums(self.get(f"checkpoints/{name}/manifest.json"))
+        here = Folder(self.checkpoint(name)) if sums else None
+        return here is not None and all(sha256(here.get(file) or b"") == expected for file, expected in sums.items())
 
     def drop_checkpoint(self, name: str, file: str | None = None) -> None:
         """Remove a checkpoint, or one of its files, from manifest and folder; the manifest goes first."""
@@ -325,119 +312,28 @@ class RunFolder:
             self.store.delete(f"{self.key}/checkpoints/{name}/{file}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Claims
+def _sums(manifest: bytes | None) -> dict[str, str]:
+    """The files that a manifest names, with their SHA-256; none if there is no manifest, or it is damaged.
 
-
-def _start_ticks(pid: int) -> str | None:
-    """When a process of this machine started; None if there is no such process (or no /proc)."""
+    One that names a file outside of its folder is.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if stat[0] in "ZX" else stat[19]
+        sums = json.loads(manifest or b"{}")
+        return {} if any(PurePosixPath(file).name != file or file == ".." for file in sums) else dict(sums)
+    except (ValueError, AttributeError, TypeError):
+        return {}
 
 
-def _machine() -> str:
-    """This boot of this machine and its process namespace: where a process id means the same process."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return socket.gethostname()
+def _copy(bucket: Bucket, here: Folder, key: str) -> None:
+    """Make a file on this machine what it is in a bucket."""
+    data = bucket.get(key)
+    here.delete(key) if data is None else here.put(key, data)
 
 
-def _alive(record: dict[str, Any]) -> bool:
-    """Whether the process that made a record still holds it: asked of the process table where it is ours, else of the clock."""
-    holder = record["holder"]
-    if holder["machine"] == _machine() and holder["ticks"] is not None:
-        return _start_ticks(holder["pid"]) == holder["ticks"]
-    return time.time() - record["renewed"] < STALE_SECONDS
-
-
-@dataclass
-class Attempt:
-    """One execution of a run: a claim that is renewed while it lasts, and a record afterwards."""
-
-    folder: RunFolder
-    number: int
-    record: dict[str, Any] = field(default_factory=dict)
-    _lost: threading.Event = field(default_factory=threading.Event)
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _writing: threading.Lock = field(default_factory=threading.Lock)
-
-    def __post_init__(self) -> None:
-        now = time.time()
-        self.record = {
-            "holder": {
-                "host": socket.gethostname(),
-                "machine": _machine(),
-                "pid": os.getpid(),
-                "ticks": _start_ticks(os.getpid()),
-            },
-            "started": now,
-            "renewed": now,
-            "step": 0,
-            "total": None,
-            "outcome": None,
-        }
-
-    @property
-    def key(self) -> str:
-        return f"{self.folder.key}/attempts/{self.number:04d}.json"
-
-    def encoded(self) -> bytes:
-        return json.dumps(self.record, indent=1).encode()
-
-    def __enter__(self) -> Attempt:
-        threading.Thread(target=self._renew, daemon=True, name="lease").start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-
-    def _renew(self) -> None:
-        while not self._ended.wait(RENEW_SECONDS):
-            try:
-                self.check()
-                with self._writing:  # the final record must be the last one
-                    if not self._ended.is_set():
-                        self.record["renewed"] = time.time()
-                        self.folder.store.put(self.key, self.encoded())
-            except Lost:
-                return
-            except OSError:
-                continue  # the store is away for a moment: the claim lasts until it is stale
-
-    def check(self) -> None:
-        """Raise `Lost` if a newer attempt exists."""
-        later = f"{self.folder.key}/attempts/{self.number + 1:04d}.json"
-        if self._lost.is_set() or self.folder.store.get(later) is not None:
-            self._lost.set()
-            raise Lost(f"{self.folder.run_id}: attempt {self.number} was taken over by a later one.")
-
-    @property
-    def lost(self) -> bool:
-        """Whether the renewing thread has seen that the claim is gone."""
-        return self._lost.is_set()
-
-    def end(self, outcome: str, **details: Any) -> None:
-        """Leave the final record: `done`, `repeated`, `stopped`, `failed` or `diverged`."""
-        self._ended.set()
-        with self._writing:
-            self.record |= {"outcome": outcome, "ended": time.time(), **details}
-            self.folder.store.put(self.key, self.encoded())
-
-    def finish(self, files: dict[str, bytes]) -> None:
-        """Write the run's last files, then `DONE`.
-
-        Raises:
-            Lost: the run was taken over; nothing was written.
-        """
-        self.check()
-        for name, data in files.items():
-            self.folder.put(name, data)
-        vouched = VOUCHED_READING if "rows.parquet" in files else VOUCHED
-        sums = {name: sha256(self.folder.get(name) or b"") for name in vouched}
-        self.end("done", sums=sums)
-        self.folder.put("DONE", json.dumps(sums, indent=1).encode())
+def _writable(folder: Path, otherwise: str) -> None:
+    """Refuse a folder that cannot be written, or not be made."""
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"store {folder}: {there} {'cannot be written' if there.is_dir() else 'is not a folder'}. {otherwise}"
+        )

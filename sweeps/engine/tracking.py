@@ -62,7 +62,7 @@ def push(store: Store, uri: str | None, sweeps: Sequence[str] | None = None) -> 
     there = [name for name in store.list("sweeps") if store.get(f"sweeps/{name}/sweep.json") is not None]
     for name in sweeps or ():
         if name not in there:
-            raise ValueError(f"store {store.root} has no sweep {name}; it has: {', '.join(there) or 'none'}.")
+            raise ValueError(f"store {store.location} has no sweep {name}; it has: {', '.join(there) or 'none'}.")
     if not _answers(uri):
         raise ConnectionError(f"the tracking server at {_place(store, uri)} does not answer.")
     views = [_view(store, uri, name) for name in sweeps or there]
@@ -81,6 +81,7 @@ def _view(store: Store, uri: str | None, sweep: str) -> View:
     if uri is not None:
         return View(store, uri, sweep)
     database, artifacts = store.root / "mlflow.db", store.root / "mlflow-artifacts" / sweep
+    store.root.mkdir(parents=True, exist_ok=True)  # of a bucket, that of this machine
     return View(store, f"sqlite:///{database}", sweep, artifacts.as_uri())
 
 
@@ -214,7 +215,7 @@ class Pusher:
             "-m",
             "sweeps.engine.tracking",
             "--store",
-            str(self._store.root),
+            self._store.location,
             "--sweep",
             sweep,
             "--follow",
@@ -275,7 +276,7 @@ class Pusher:
         server = f" --tracking-uri {shlex.quote(redact(self._uri))}" if self._uri else ""
         return (
             f"{trouble}; the runs are all in the store, and the view is complete again after: python -m "
-            f"sweeps.engine.tracking --store {shlex.quote(str(self._store.root))}{server}"
+            f"sweeps.engine.tracking --store {shlex.quote(self._store.location)}{server}"
         )
 
     def __enter__(self) -> Pusher:
@@ -349,8 +350,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--follow takes one --sweep")
     try:
         store = Store.at(given.store)
-        if not store.root.is_dir():
-            raise ValueError(f"store {store.root}: there is none. Name it with --store.")
+        if not store.list(""):
+            raise ValueError(f"store {store.location}: there is none. Name it with --store.")
         if given.follow is not None:
             return follow(store, given.tracking_uri, given.sweep[0], given.follow)
         report = push(store, given.tracking_uri, given.sweep)

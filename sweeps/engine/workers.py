@@ -7,7 +7,6 @@ workers from starting. Which process does what is `plm.parallel`'s business.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,7 @@ def group_trial(config: dict[str, Any]) -> None:
 
     gpus, store = config["gpus"], Store.at(config["store"])
     # Ray remembers a group by folder and name and would go on from its own notes; ours are the run's folder.
-    scratch = store.root / "scratch" / uuid.uuid4().hex
+    scratch = f"scratch/{uuid.uuid4().hex}"
     trainer = TorchTrainer(
         member,  # type: ignore[arg-type]  # Ray's annotation has not heard of what a worker returns
         train_loop_config=config,
@@ -46,7 +45,8 @@ def group_trial(config: dict[str, Any]) -> None:
         ),
         run_config=ray.train.RunConfig(
             name="group",
-            storage_path=str(scratch),
+            storage_path=f"{store.bucket.path}/{scratch}" if store.bucket else store.where(scratch),
+            storage_filesystem=store.bucket.filesystem() if store.bucket else None,
             failure_config=ray.train.FailureConfig(max_failures=DEATHS),
         ),
     )
@@ -56,9 +56,9 @@ def group_trial(config: dict[str, Any]) -> None:
         outcome = Outcome("", "failed", {}, error=_last_words(error))
         note_failure(from_json(config["spec"]), store, outcome.error, trace=str(error))
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another group's may be in it
-            scratch.parent.rmdir()
+        with contextlib.suppress(OSError):
+            store.delete(scratch)
+            (store.root / "scratch").rmdir()  # another group's may be in it
     tune.report(reported(outcome))
 
 
@@ -89,7 +89,7 @@ def _last_words(error: Exception) -> str:
 
 def note_failure(spec: Spec, store: Store, error: str, trace: str) -> None:
     """Leave in a run's folder that its group failed, unless the process that writes there has said so itself."""
-    from plm.store import Busy
+    from plm.claim import Busy
 
     folder = store.run(spec)
     if folder.status() in ("failed", "diverged", "done"):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BRIDGE, NETWORK = "plmtest0", "10.213.77"
+SMALL = 32 << 20
 KEEP = f"{sys.prefix} {sys.base_prefix} {ROOT}"
 TOOLS = ("unshare", "setpriv", "nsenter", "ip", "mount", "sshd", "ssh", "ssh-keygen", "rsync", "ss")
 
@@ -151,6 +152,11 @@ class Hosts:
         return self.root / "store"
 
     @property
+    def small(self) -> Path:
+        """Another one, on a disk of its own of `SMALL` bytes."""
+        return self.root / "small"
+
+    @property
     def laptop(self) -> Path:
         """The home from which `ray up` is typed."""
         return self.root / "laptop"
@@ -181,8 +187,9 @@ def hosts(count: int, bashrc: Mapping[str, str]) -> Iterator[Hosts]:
     try:
         key = root / "key"
         _keygen(key)
-        for name in ("store", "laptop"):
+        for name in ("store", "small", "laptop"):
             (root / name).mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "none", root / "small"], check=True)
         _must("link", "add", BRIDGE, "type", "bridge")
         _must("address", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
         _must("link", "set", BRIDGE, "up")
@@ -196,6 +203,7 @@ def hosts(count: int, bashrc: Mapping[str, str]) -> Iterator[Hosts]:
             host.kill()
         _await_gone()
         _ip("link", "delete", BRIDGE)
+        subprocess.run(["umount", "--lazy", root / "small"], stderr=subprocess.DEVNULL)
         shutil.rmtree(root)
 
 

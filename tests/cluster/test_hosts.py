@@ -10,13 +10,12 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from cluster import hosts
+from cluster.answers import finished, holders, results, table, wait_for
 from cluster.testbed import PATIENCE, RAY, Cluster, cluster, why_no_cluster
 from tiny import SIZES, perturbed, save_model, sentence, write_task
 
@@ -144,31 +143,3 @@ def test_ray_down_leaves_no_process(three: Cluster) -> None:
     assert three.ray(f"down --yes {three.file}").returncode == 0
     living = [host for host in three.hosts.hosts if host.process.poll() is None]
     wait_for(lambda: not any(host.processes() for host in living), "Ray is still there", seconds=300)
-
-
-def wait_for(condition: Callable[[], bool], message: str, seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, message
-        time.sleep(1)
-
-
-def finished(store: Path) -> int:
-    return len(list(store.glob("runs/*/DONE")))
-
-
-def holders(store: Path) -> set[str]:
-    """Hosts that hold an unfinished run."""
-    records = [json.loads(file.read_text()) for file in store.glob("runs/*/attempts/*.json")]
-    return {record["holder"]["host"] for record in records if record["outcome"] is None}
-
-
-def results(store: Path) -> list[dict[str, Any]]:
-    """All that a sweep answers, but for how long it took."""
-    rows = pq.read_table(store / "sweeps" / "reinit_grid" / "results.parquet").drop_columns(["seconds"]).to_pylist()
-    return sorted(rows, key=lambda row: row["run_id"])
-
-
-def table(store: Path) -> str:
-    text = (store / "sweeps" / "reinit_grid" / "table.md").read_text()
-    return re.sub(r"[\d.]+ min of computing", "", text)

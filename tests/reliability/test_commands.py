@@ -12,13 +12,32 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sweeps import graft_map, layer_permutation, pretrain_search, probing, reinit_grid, reinit_search
+from sweeps import (
+    graft_map,
+    inheritance,
+    inheritance_data,
+    inheritance_domains,
+    inheritance_downstream,
+    inheritance_effect,
+    inheritance_ladder,
+    inheritance_smoothing,
+    inheritance_top_k,
+    layer_permutation,
+    pretrain_search,
+    probing,
+    reinit_grid,
+    reinit_search,
+)
 from sweeps.engine import launch
 from sweeps.engine.sweep import Sweep
 
 SWEEPS: dict[str, Sweep] = {
     module.__name__.rpartition(".")[2]: module.sweep
-    for module in (reinit_grid, reinit_search, graft_map, layer_permutation, probing, pretrain_search)
+    for module in (
+        *(reinit_grid, reinit_search, graft_map, layer_permutation, probing, pretrain_search),
+        *(inheritance, inheritance_data, inheritance_domains, inheritance_downstream, inheritance_effect),
+        *(inheritance_ladder, inheritance_smoothing, inheritance_top_k),
+    )
 }
 ITEMS = (
     *("0", "1", "3:5", "5:3", "-1", "0:", ":", "1e-4", "1e999", "nan", "-inf", "0x10", "1_000", "٣", "²", "9" * 30),
@@ -36,6 +55,17 @@ ITEMS = (
         "preserved_blocks",
     ),
     *("bert", "matched", "true", "None", "world-bert", "sentiment", "glue/sst2", "glue/none", "..", "/", "~", "."),
+    *(
+        "bert-2x64@600",
+        "bert-2x64",
+        "bert-2x64@0",
+        "a>b",
+        "bert-2x64>bert-2x64",
+        "linear:0",
+        "constant:10+tail",
+        "1/16",
+    ),
+    *("1/0", "1/1", "B", "10+tail", "teacher", "0.1", "1.5", "world", "world:home", "world:none", "world:home:field"),
     *(
         "steps:3",
         "epochs:0",

@@ -1,0 +1,83 @@
+"""Five whole-object operations, and the filesystem's way of doing them.
+
+Keys are relative paths with forward slashes. A `Folder` is a filesystem, local or shared; `plm.bucket` does the same by the
+S3 protocol. Nothing here knows what a run is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Objects(Protocol):
+    """What a store rests on."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a whole object; a reader sees the old one or the new one, never a part."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a whole object unless there is one; whether it was this call that made it."""
+
+    def get(self, key: str) -> bytes | None:
+        """A whole object; None if there is none."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Names directly below a prefix, sorted; unfinished writes are not shown."""
+
+    def delete(self, prefix: str) -> None:
+        """Remove an object or all below a prefix."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Objects as files below a folder; names that begin with a dot are unfinished writes."""
+
+    root: Path
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write beside the file, then rename."""
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            new.write_bytes(data)
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write beside the file, then link: of several at a time one succeeds, also on NFS."""
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+        try:
+            new.write_bytes(data)
+            os.link(new, path)
+            return True
+        except FileExistsError:
+            return False
+        finally:
+            new.unlink(missing_ok=True)
+
+    def get(self, key: str) -> bytes | None:
+        """A file's content; a folder is no object."""
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def list(self, prefix: str) -> list[str]:
+        """Files and folders."""
+        folder = self.root / prefix
+        return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+
+    def delete(self, prefix: str) -> None:
+        """A file, or a folder with all in it."""
+        path = self.root / prefix
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
