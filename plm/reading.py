@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from plm.build import Cache
     from plm.store import RunFolder, Store
     from plm.train import Execution, Result
+    from plm.word_statistics import Text
 
 PREDICTS = ("MaskedLM", "CausalLM", "LMHead", "PreTraining")
 """Parts of the names of transformers' classes that have a head which predicts tokens."""
@@ -182,7 +183,15 @@ def subject_of(source: Source, head: str, store: Store, cache: Cache, device: to
     causal = is_causal(form.model_type)
     model = _predicting(source, causal, store, cache, device) if head == "tokens" else None
     model = model or build.body(source, store, cache, device)
-    return Subject(model, _tokenizer(source, store), _longest(source), causal, device)
+    return Subject(model, _tokenizer(source, store), _longest(source), causal, device, _training_text(source))
+
+
+def _training_text(source: Source) -> Text | None:
+    """What a model of ours was pretrained on; of a mixture's parts all, of several trainings the last."""
+    from plm.data.corpus import Corpus
+
+    data = source.run.data if isinstance(source, Checkpoint) else None
+    return data.text if isinstance(data, Corpus) else None
 
 
 def _predicting(source: Source, causal: bool, store: Store, cache: Cache, device: torch.device) -> PreTrainedModel:

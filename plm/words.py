@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from plm import covariates
 from plm.analyses import Unit, check_size
-from plm.data.gold import Tagged, TaggedSentence
+from plm.data.gold import Tagged, TaggedSentence, tagged
 from plm.rows import groups
 
 if TYPE_CHECKING:
     from plm.analyses import Row, Subject
-
-VERB = "VERB"
-"""The tag whose finer tags are classes too."""
-
+    from plm.word_statistics import Statistics, Text
 
 Stretch: TypeAlias = tuple[int, int]
 """First character, and the one after the last."""
@@ -83,45 +81,78 @@ def _places(
         yield tuple(places) if whole and alone else ()
 
 
-def rows(
-    data: Tagged, cuts: Sequence[Cut], right: dict[tuple[int, int], bool], size: int | None, seed: int
-) -> list[Row]:
-    """A row a word.
+def rows(analysis: Any, subject: Subject, cuts: Sequence[Cut], right: dict[tuple[int, int], bool]) -> list[Row]:
+    """A row a word of an analysis of tagged sentences.
 
     Args:
         right: (sentence, word) -> whether all pieces were right, of the words that were scored.
     """
-    reference = data.reference()
-    commonest, counts = reference.commonest(), reference.counts()
+    chosen = analysis.data.sentences(analysis.size, analysis.seed)
+    known = _Known.of(analysis.data, normaliser(subject))
     by_number = {one.sentence: one for one in cuts}
+    text = analysis.text or subject.text
+    found = _statistics(text, [sentence for _, sentence in chosen], subject.causal)
     return [
-        _row(by_number[number], word, sentence, right, commonest, counts)
-        for number, sentence in data.sentences(size, seed)
+        _row(by_number[number], word, sentence, right, known) | own[word.number]
+        for (number, sentence), own in zip(chosen, found, strict=True)
         for word in by_number[number].words
     ]
 
 
-def _row(
-    one: Cut,
-    word: Word,
-    sentence: TaggedSentence,
-    right: dict[tuple[int, int], bool],
-    commonest: dict[str, str],
-    counts: dict[str, int],
-) -> Row:
-    tag, text = sentence.upos[word.number], sentence.words[word.number].casefold()
+class _Known(NamedTuple):
+    """What is known of words without a model."""
+
+    normal: Callable[[str], str]
+    commonest: dict[str, str]
+    counts: Counter[str]
+    types: Counter[str]
+
+    @staticmethod
+    def of(data: Tagged, normal: Callable[[str], str]) -> _Known:
+        reference = data.reference()
+        return _Known(normal, reference.commonest(normal), reference.counts(), reference.types())
+
+    def guess(self, name: str, word: str) -> bool:
+        """Whether always saying the commonest word of a tag or form would be right."""
+        return self.commonest.get(name) == self.normal(word)
+
+
+def normaliser(subject: Subject) -> Callable[[str], str]:
+    """What of a word a model can see before it is cut: to some `The` and `the` are one word."""
+    own = subject.tokenizer.backend_tokenizer.normalizer
+    return str if own is None else own.normalize_str
+
+
+def _statistics(text: Text | None, sentences: Sequence[TaggedSentence], causal: bool) -> list[list[Row]]:
+    """What the training text says of each word; nothing where there is no text, or of words that a causal model has
+    still to read."""
+    nothing: Row = dict.fromkeys(covariates.WITHIN)
+    if text is None:
+        return [[nothing] * len(sentence.spans) for sentence in sentences]
+    from plm.word_statistics import statistics
+
+    def columns(own: Statistics | None) -> Row:
+        return nothing if own is None else {**own._asdict(), **({"after": None} if causal else {})}
+
+    return [[columns(own) for own in line] for line in statistics(text).of(sentences)]
+
+
+def _row(one: Cut, word: Word, sentence: TaggedSentence, right: dict[tuple[int, int], bool], known: _Known) -> Row:
+    tag, form, text = (of[word.number] for of in (sentence.upos, sentence.forms, sentence.words))
     scored = (one.sentence, word.number) in right
     ids = [one.ids[place] for place in word.places]
     return {
         "id": f"{one.sentence}:{word.number}",
         "sentence": one.sentence,
         "tag": tag,
-        "form": sentence.xpos[word.number] if tag == VERB else "",
-        "word": text,
+        "form": form,
+        "word": text.casefold(),
         "pieces": len(ids),
         "right": right[one.sentence, word.number] if scored else None,
-        "guess": commonest.get(tag) == text,
-        "log_count": math.log1p(counts[text]),
+        "guess": known.guess(tag, text),
+        "form_guess": known.guess(form, text) if form else None,
+        "log_count": math.log1p(known.counts[text.casefold()]),
+        "log_types": math.log1p(known.types[tag]),
         "mean_id": float(np.mean(ids)) if ids else None,
     }
 
@@ -132,17 +163,19 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
     `accuracy/DET` of all words that could be scored, `single/DET` of those of one piece, `guess/DET` what always saying
     the tag's commonest word would score, `words/DET` how many, `types/DET` how many different, `log_count/DET` the mean
     log of a word's count in the reference, `mean_id/DET` of its pieces' ids (Chiang et al. 2020, count_freq.py). And
-    `accuracy` over all words, `macro` over parts of speech, `left_out` the share that could not be scored.
+    `accuracy` over all words, `macro` over parts of speech, `left_out` the share that could not be scored. Where the
+    training text is known, `adjusted/DET` and `effect/frequency` (see `plm.covariates`).
     """
     scored = [row for row in rows if row["right"] is not None]
     tags = groups(scored, "tag")
     found = {"accuracy": _mean(scored, "right"), "left_out": 1 - len(scored) / max(1, len(rows))} if scored else {}
-    for name, chosen in (tags | groups_of_forms(scored)).items():
+    forms = groups_of_forms(scored)
+    for name, chosen in (forms | tags).items():
         own = [scored[i] for i in chosen]
         single = [row for row in own if row["pieces"] == 1]
         found |= {
             f"accuracy/{name}": _mean(own, "right"),
-            f"guess/{name}": _mean(own, "guess"),
+            f"guess/{name}": _mean(own, "guess" if name in tags else "form_guess"),
             f"words/{name}": float(len(own)),
             f"types/{name}": float(len({row["word"] for row in own})),
             f"log_count/{name}": _mean(own, "log_count"),
@@ -151,7 +184,8 @@ def summary(rows: Sequence[Row]) -> dict[str, float]:
         found |= {f"single/{name}": _mean(single, "right")} if single else {}
     if tags:
         found["macro"] = float(np.mean([found[f"accuracy/{tag}"] for tag in tags]))
-    return found
+    without = covariates.adjusted({name: [row[name] for row in rows] for name in covariates.COLUMNS})
+    return found | {name: float(draws[0]) for name, draws in without.items()}
 
 
 def groups_of_forms(rows: Sequence[Row]) -> dict[str, np.ndarray]:
@@ -162,6 +196,18 @@ def groups_of_forms(rows: Sequence[Row]) -> dict[str, np.ndarray]:
 
 def _mean(rows: Sequence[Row], name: str) -> float:
     return float(np.mean([float(row[name]) for row in rows]))  # type: ignore[arg-type]
+
+
+def named(data: str) -> tuple[Tagged, Text | None]:
+    """Tagged sentences by name, and after a `+` the training text of the model that is read.
+
+    Raises:
+        ValueError: there are no such sentences, or no such text.
+    """
+    from plm.data import sources
+
+    sentences, plus, text = data.partition("+")
+    return tagged(sentences), sources.text(text) if plus else None
 
 
 def normalise(analysis: Any) -> None:

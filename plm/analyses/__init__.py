@@ -7,6 +7,7 @@ scored thing, so that its `summary`, and any other, can be computed anew without
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from plm.models import Shape
+    from plm.word_statistics import Text
 
 Row: TypeAlias = dict[str, str | int | float | bool | None]
 
@@ -35,6 +37,8 @@ class Subject:
     causal: bool
     """Whether it reads from left to right only."""
     device: torch.device
+    text: Text | None = None
+    """What it was trained on, where that is known."""
 
 
 class Unit(NamedTuple):
@@ -107,6 +111,11 @@ class Analysis(ABC):
     def summary(self, rows: list[Row]) -> dict[str, float]:
         """All that curves show, from the rows alone; finite numbers, named like `accuracy` or `accuracy/DET`."""
 
+    @classmethod
+    def told(cls, read: Mapping[int, Sequence[Row]]) -> str:
+        """What the rows of each step say that no number does, as Markdown; nothing, for most."""
+        return ""
+
 
 def check_size(size: int | None, what: str) -> None:
     """Refuse a number of things that is none.
@@ -121,10 +130,46 @@ def check_size(size: int | None, what: str) -> None:
 def analysis(name: str, data: str, *, size: int | None = None, seed: int = 0) -> Analysis:
     """The analysis of that name, of gold data by name.
 
+    Args:
+        data: After it may stand fields of the analysis, each with its `@`: `world@layers=0:4:8@description_length`.
+
     Raises:
-        ValueError: an unknown analysis; the message names the nearest. Or as `Analysis.of`.
+        ValueError: an unknown analysis; the message names the nearest. It has no such field. Or as `Analysis.of`.
     """
+    import dataclasses
+
     from plm import registry
 
     found: type[Analysis] = registry.member("analyses", name)
-    return found.of(data, size=size, seed=seed)
+    data, *given = data.split("@")
+    fields = dict(_field(found, one) for one in given)
+    own: Any = found.of(data, size=size, seed=seed)
+    return dataclasses.replace(own, **fields) if fields else own
+
+
+def _field(of: type[Analysis], said: str) -> tuple[str, Any]:
+    """A field and its value, as written: `layers=0:4:8`; of what is true or false the name alone makes it true."""
+    import dataclasses
+
+    from plm.registry import unknown
+
+    name, equals, text = said.partition("=")
+    own: Any = of
+    types = {f.name: str(f.type) for f in dataclasses.fields(own) if str(f.type).split(" |")[0] in _READ}
+    types = {known: type for known, type in types.items() if known not in ("size", "seed")}
+    if name not in types:
+        raise unknown(f"field of {of.kind}", name, types)
+    read = _READ[types[name].split(" |")[0]]
+    try:
+        return name, read(text) if equals else read("true")
+    except (ValueError, KeyError):
+        raise ValueError(f"{name}={text!r} of {of.kind}: it is {types[name]}; several are joined by a colon.") from None
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "bool": {"true": True, "false": False}.__getitem__,
+    "int": int,
+    "tuple[int, ...]": lambda text: tuple(map(int, text.split(":"))),
+    "tuple[str, ...]": lambda text: tuple(text.split(":")),
+}
+"""Type of a field -> how it is read."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from plm import words
+from plm import covariates, words
 from plm.analyses import Analysis, Unit
-from plm.data.gold import Tagged, tagged
+from plm.data.gold import Tagged
 from plm.direction import is_causal
+from plm.spec import neutral
 from plm.words import Cut
 
 if TYPE_CHECKING:
     from plm.analyses import Row, Subject
     from plm.models import Shape
+    from plm.word_statistics import Text
 
 
 class Asked(NamedTuple):
@@ -38,9 +40,10 @@ class Prediction(Analysis):
     """
 
     kind: ClassVar[str] = "analyses/prediction"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     head: ClassVar[str] = "tokens"
     usual: ClassVar[int] = 300
+    curves: ClassVar[tuple[str, ...]] = ("accuracy", covariates.ADJUSTED)
     baseline: ClassVar[str | None] = "guess"
     unit: ClassVar[Unit | None] = words.UNIT
     data: Tagged
@@ -48,13 +51,16 @@ class Prediction(Analysis):
     """Sentences; None: all."""
     seed: int = 0
     """Of which sentences."""
+    text: Text | None = neutral(None)  # noqa: RUF009  # a value, for ever the same
+    """What the model was trained on, for the covariates; None: what its history says, if it was trained here."""
 
     def __post_init__(self) -> None:
         words.normalise(self)
 
     @classmethod
     def of(cls, data: str, *, size: int | None = None, seed: int = 0) -> Prediction:
-        return cls(tagged(data), size, seed)
+        sentences, text = words.named(data)
+        return cls(sentences, size, seed, text)
 
     def flops(self, shape: Shape) -> float:
         sentences, count = self.data.counts
@@ -77,7 +83,7 @@ class Prediction(Analysis):
             found = iter([said[row, place] for place in each.places])
             for word, tokens in zip(each.words, each.tokens, strict=True):
                 right[word] = [next(found) for _ in tokens] == [*tokens]
-        return words.rows(self.data, cuts, right, self.size, self.seed)
+        return words.rows(self, subject, cuts, right)
 
     def summary(self, rows: list[Row]) -> dict[str, float]:
         return words.summary(rows)

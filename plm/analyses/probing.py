@@ -1,7 +1,8 @@
 """Edge probing: what a linear classifier reads off the vectors of spans, layer by layer.
 
 A probe may learn its labels by heart instead of reading them off. Its control task, labels drawn at random for each type
-of word or span, shows how much it can learn so; the difference is its selectivity.
+of word, shows how much it can learn so; the difference is its selectivity. A span counts as its last word there: few spans
+come twice, and what comes once can be learnt by heart by nobody.
 """
 
 from __future__ import annotations
@@ -43,19 +44,26 @@ class Example(NamedTuple):
         """The words of its stretches, case ignored."""
         return "\t".join(self.text[begin:end].casefold() for begin, end in self.item.stretches)
 
+    @property
+    def ends(self) -> str:
+        """The last word of each stretch, case ignored: the type that a control task labels."""
+        return "\t".join(self.text[begin:end].casefold().split()[-1] for begin, end in self.item.stretches)
+
 
 @dataclass(frozen=True)
 class Probing(Analysis):
     """Micro-F1 of linear probes on the whole test set, beside their control tasks and guesses that need no model.
 
     Each item has one label, so that micro-F1 is accuracy. A test label that training has not shown counts as missed.
+    `control` and `selectivity` are of the items whose type training has shown, which `seen` is the share of; where there is
+    none there is no selectivity.
 
     Source: Tenney et al. 2019 (edge probing), with the linear classifier and the means over pieces of Chiang et al. 2020;
         Hewitt and Liang 2019 (control tasks); Voita and Titov 2020 (online description length).
     """
 
     kind: ClassVar[str] = "analyses/probing"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     head: ClassVar[str] = "body"
     usual: ClassVar[int] = 1000
     curves: ClassVar[tuple[str, ...]] = ("f1", "selectivity", "macro_f1", "compression")
@@ -140,10 +148,10 @@ class Probing(Analysis):
         classes = sorted(set(labels))
         control = Control(labels, self.seed, task.name)
         gold = torch.tensor([classes.index(label) for label in labels], device=features.device)
-        drawn = torch.tensor([classes.index(control.label(e.type)) for e in train], device=features.device)
+        drawn = torch.tensor([classes.index(control.label(e.ends)) for e in train], device=features.device)
         probe = fit(features, [gold, drawn], [len(classes)] * 2, seed=self.seed)
         said, of_control = probe.predict(_features(test, vectors))
-        guess = TypeGuess(train)
+        guess, shown = TypeGuess(train), {e.ends for e in train}
         found = [
             {
                 "id": f"{task.name}/{layer}/{number}",
@@ -154,7 +162,8 @@ class Probing(Analysis):
                 "gold": example.item.label,
                 "predicted": classes[said[i, number]],
                 "correct": classes[said[i, number]] == example.item.label,
-                "control_correct": classes[of_control[i, number]] == control.label(example.type),
+                "control_correct": classes[of_control[i, number]] == control.label(example.ends),
+                "control_seen": example.ends in shown,
                 "majority_correct": guess.majority == example.item.label,
                 "type_guess_correct": guess.label(example.type) == example.item.label,
                 "portion": None,
@@ -204,14 +213,19 @@ class Probing(Analysis):
 
     def summary(self, rows: list[Row]) -> dict[str, float]:
         scored, found = [row for row in rows if row["portion"] is None], dict[str, float]()
-        columns = ("correct", "control_correct", "majority_correct", "type_guess_correct")
-        correct, control, majority, guess = (numbers(scored, name) for name in columns)
+        columns = ("correct", "control_correct", "control_seen", "majority_correct", "type_guess_correct")
+        correct, control, seen, majority, guess = (numbers(scored, name) for name in columns)
         for name, own in groups(scored, "task", "layer").items():
             task, _, layer = name.rpartition("/")
             where = f"{task}/layer_{layer}"
-            f1, of_control = float(correct[own].mean()), float(control[own].mean())
-            found |= {f"f1/{where}": f1, f"control/{where}": of_control, f"selectivity/{where}": f1 - of_control}
+            known = own[seen[own] > 0]
+            if len(known):
+                of_control = float(control[known].mean())
+                found[f"control/{where}"] = of_control
+                found[f"selectivity/{where}"] = float(correct[known].mean()) - of_control
             found |= {
+                f"f1/{where}": float(correct[own].mean()),
+                f"seen/{where}": len(known) / len(own),
                 f"macro_f1/{where}": _macro_f1([scored[i] for i in own]),
                 f"majority/{where}": float(majority[own].mean()),
                 f"type_guess/{where}": float(guess[own].mean()),
@@ -223,8 +237,8 @@ class Probing(Analysis):
 
 
 COLUMNS = (
-    *("id", "task", "layer", "probe", "passage", "gold", "predicted", "correct", "control_correct", "majority_correct"),
-    *("type_guess_correct", "portion", "bits", "items", "classes"),
+    *("id", "task", "layer", "probe", "passage", "gold", "predicted", "correct", "control_correct", "control_seen"),
+    *("majority_correct", "type_guess_correct", "portion", "bits", "items", "classes"),
 )
 
 

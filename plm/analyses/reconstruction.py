@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from plm import words
+from plm import covariates, words
 from plm.analyses import Analysis, Unit
-from plm.data.gold import Tagged, tagged
+from plm.data.gold import Tagged
 from plm.direction import is_causal
+from plm.spec import neutral
 
 if TYPE_CHECKING:
     from plm.analyses import Row, Subject
     from plm.models import Shape
+    from plm.word_statistics import Text
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,10 @@ class Reconstruction(Analysis):
     """
 
     kind: ClassVar[str] = "analyses/reconstruction"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     head: ClassVar[str] = "tokens"
     usual: ClassVar[int] = 1000
+    curves: ClassVar[tuple[str, ...]] = ("accuracy", covariates.ADJUSTED)
     baseline: ClassVar[str | None] = "guess"
     unit: ClassVar[Unit | None] = words.UNIT
     data: Tagged
@@ -33,13 +36,16 @@ class Reconstruction(Analysis):
     """Sentences; None: all."""
     seed: int = 0
     """Of which sentences."""
+    text: Text | None = neutral(None)  # noqa: RUF009  # a value, for ever the same
+    """What the model was trained on, for the covariates; None: what its history says, if it was trained here."""
 
     def __post_init__(self) -> None:
         words.normalise(self)
 
     @classmethod
     def of(cls, data: str, *, size: int | None = None, seed: int = 0) -> Reconstruction:
-        return cls(tagged(data), size, seed)
+        sentences, text = words.named(data)
+        return cls(sentences, size, seed, text)
 
     def check(self, shape: Shape) -> None:
         if is_causal(shape.model_type):
@@ -70,7 +76,7 @@ class Reconstruction(Analysis):
             for word in one.words
             if word.places
         }
-        return words.rows(self.data, cuts, right, self.size, self.seed)
+        return words.rows(self, subject, cuts, right)
 
     def summary(self, rows: list[Row]) -> dict[str, float]:
         return words.summary(rows)

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -24,6 +24,8 @@ ENDINGS = (".parquet", ".conllu")
 REFERENCE_DOCUMENTS = 4_000
 """Of the generated language: 90,000 words."""
 COLUMNS = ("tokens", "upos", "xpos")
+VERB = "VERB"
+"""The tag whose finer tags are classes too."""
 
 
 class TaggedSentence(NamedTuple):
@@ -41,25 +43,44 @@ class TaggedSentence(NamedTuple):
     def words(self) -> tuple[str, ...]:
         return tuple(self.text[begin:end] for begin, end in self.spans)
 
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The finer tags of verbs; of other words nothing."""
+        return tuple(fine if tag == VERB else "" for tag, fine in zip(self.upos, self.xpos, strict=True))
+
 
 class Reference(NamedTuple):
-    """What other text of the same kind says of words: counts of (tag, word), case ignored."""
+    """What other text of the same kind says of words: counts of (tag, form, word); only verbs have a form."""
 
-    tagged: Counter[tuple[str, str]]
+    tagged: Counter[tuple[str, str, str]]
 
-    def commonest(self) -> dict[str, str]:
-        """The commonest word of each tag; of equally common ones the first by letters."""
+    def commonest(self, normal: Callable[[str], str]) -> dict[str, str]:
+        """The commonest word of each tag and of each form; of equally common ones the first by letters.
+
+        Args:
+            normal: What a word is to a model: one that ignores case finds `The` and `the` alike.
+        """
+        counts: Counter[tuple[str, str]] = Counter()
+        for (tag, form, word), count in self.tagged.items():
+            said = normal(word)
+            counts[tag, said] += count
+            if form:
+                counts[form, said] += count
         best: dict[str, tuple[int, str]] = {}
-        for (tag, word), count in self.tagged.items():
-            best[tag] = min(best.get(tag, (0, "")), (-count, word))
-        return {tag: word for tag, (_, word) in best.items()}
+        for (name, word), count in counts.items():
+            best[name] = min(best.get(name, (0, "")), (-count, word))
+        return {name: word for name, (_, word) in best.items()}
 
     def counts(self) -> Counter[str]:
-        """How often each word occurs, under any tag."""
+        """How often each word occurs, under any tag, case ignored."""
         total: Counter[str] = Counter()
-        for (_, word), count in self.tagged.items():
-            total[word] += count
+        for (*_, word), count in self.tagged.items():
+            total[word.casefold()] += count
         return total
+
+    def types(self) -> Counter[str]:
+        """How many different words each tag has, case ignored."""
+        return Counter(tag for tag, _ in {(tag, word.casefold()) for tag, _, word in self.tagged})
 
 
 @dataclass(frozen=True)
@@ -141,7 +162,7 @@ def _read(path: str, state: tuple[tuple[str, int, int], ...]) -> tuple[tuple[Tag
         reference = _reference(_sentences(other) if other else sentences)
     if not sentences:
         raise ValueError(f"{path} holds no tagged sentence.")
-    document = [sentences, sorted([*pair, count] for pair, count in reference.tagged.items())]
+    document = [sentences, sorted([*kind, count] for kind, count in reference.tagged.items())]
     return sentences, reference, hashlib.sha256(json.dumps(document, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -165,9 +186,7 @@ def _sentences(file: Path) -> Iterator[TaggedSentence]:
 
 
 def _reference(sentences: Iterable[TaggedSentence]) -> Reference:
-    return Reference(
-        Counter((tag, word.casefold()) for s in sentences for tag, word in zip(s.upos, s.words, strict=True))
-    )
+    return Reference(Counter(kind for s in sentences for kind in zip(s.upos, s.forms, s.words, strict=True)))
 
 
 def aligned(words: Sequence[str], upos: Sequence[str], xpos: Sequence[str], text: str | None) -> TaggedSentence:
@@ -235,7 +254,7 @@ def _of_world() -> tuple[tuple[TaggedSentence, ...], Reference]:
 
     world = World()
     tokens = Counter(
-        (tag, word)
+        (tag, _form(word, tag), word)
         for document in replace(world, num_documents=REFERENCE_DOCUMENTS).documents("train")
         for sentence in document.sentences
         for word, tag in zip(sentence.tokens, sentence.tags, strict=True)
@@ -255,4 +274,4 @@ def _of_world() -> tuple[tuple[TaggedSentence, ...], Reference]:
 
 def _form(word: str, tag: str) -> str:
     """The verb forms of the generated language: its grammar ends the singular, and nothing else, in s."""
-    return ("VBZ" if word.endswith("s") else "VB") if tag == "VERB" else ""
+    return ("VBZ" if word.endswith("s") else "VB") if tag == VERB else ""

@@ -19,7 +19,7 @@ from plm.models.bert import Bert
 from plm.reading import to_parquet
 from plm.spec import decode, digest, encode
 
-NAMES = ("attention", "knowledge", "minimal_pairs", "probing", "similarity")
+NAMES = ("attention", "evolution", "knowledge", "minimal_pairs", "probing", "similarity")
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +65,16 @@ def test_a_plan_of_an_analysis_does_not_wait_for_torch(name):
     code = f"import sys, plm.analyses.{name}; print({{'torch', 'transformers', 'sklearn'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_fields_of_an_analysis_stand_behind_its_data():
+    asked = analysis("probing", "world@layers=4:0@description_length@test_size=7", size=5)
+    assert (asked.layers, asked.description_length, asked.test_size, asked.size) == ((0, 4), True, 7, 5)
+    assert analysis("knowledge", "world@cardinalities=N-M").cardinalities == ("N-M",)
+    assert analysis("probing", "world@description_length=false") == analysis("probing", "world")
+    with pytest.raises(ValueError, match=r"unknown field of analyses/probing 'layer'\. Did you mean 'layers'"):
+        analysis("probing", "world@layer=3")
+    with pytest.raises(ValueError, match=r"layers='a' of analyses/probing: it is tuple\[int, \.\.\.\] \| None"):
+        analysis("probing", "world@layers=a")
+    with pytest.raises(ValueError, match="unknown field of analyses/knowledge 'seed'"):
+        analysis("knowledge", "world@seed=3")

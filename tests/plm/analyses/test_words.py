@@ -168,8 +168,12 @@ def test_company_does_not_matter(analysis, gold, monkeypatch):
 # What it is held against
 
 
-def row(tag, right, word="w", form="", pieces=1, guess=False):
-    return {"tag": tag, "form": form, "word": word, "right": right, "pieces": pieces, "guess": guess, "log_count": 1.0, "mean_id": 5.0}  # fmt: skip
+def row(tag, right, word="w", form="", pieces=1, guess=False, form_guess=None):
+    return {
+        "sentence": 0, "tag": tag, "form": form, "word": word, "right": right, "pieces": pieces, "guess": guess,
+        "form_guess": (form_guess or False) if form else None, "log_count": 1.0, "log_types": 0.0, "mean_id": 5.0,
+        "frequency": None, "before": None, "after": None,
+    }  # fmt: skip
 
 
 def test_a_summary_is_by_tag_and_by_form_of_verb():
@@ -179,7 +183,7 @@ def test_a_summary_is_by_tag_and_by_form_of_verb():
             row("DET", True, "a"),
             row("NOUN", False, "cats", pieces=2),
             row("NOUN", True, "cat"),
-            row("VERB", True, "sat", "VBD"),
+            row("VERB", True, "sat", "VBD", form_guess=True),
             row("VERB", False, "sit", "VB"),
             row("VERB", None, "know", "VB", pieces=0),
             row("NOUN", False, "cats", pieces=2),
@@ -191,6 +195,8 @@ def test_a_summary_is_by_tag_and_by_form_of_verb():
     assert (found["accuracy/DET"], found["guess/DET"], found["words/DET"]) == (1, 0.5, 2)
     assert (found["accuracy/NOUN"], found["single/NOUN"], found["types/NOUN"]) == (pytest.approx(1 / 3), 1, 2)
     assert (found["accuracy/VBD"], found["accuracy/VB"], found["words/VB"]) == (1, 0, 1)
+    assert (found["guess/VBD"], found["guess/VB"], found["guess/VERB"]) == (1, 0, 0)
+    assert not {name for name in found if name.startswith(("adjusted", "effect"))}
 
 
 def test_the_guess_is_the_commonest_word_of_the_reference(tmp_path):
@@ -201,13 +207,32 @@ def test_the_guess_is_the_commonest_word_of_the_reference(tmp_path):
 
         pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
 
-    write("train", "W03", "w03", "w04")
+    write("train", "W03", "w03", "w03", "w04")
     write("test", "w04", "w04", "w03")
     rows = Reconstruction(tagged(str(tmp_path))).rows(subject(tokenizer=words(WORDS)))
     assert [r["guess"] for r in rows] == [False, False, True]  # not the commonest of what is scored
-    assert [round(r["log_count"], 3) for r in rows] == [0.693, 0.693, 1.099]
+    assert {r["form_guess"] for r in rows} == {None}
+    assert [round(r["log_count"], 3) for r in rows] == [0.693, 0.693, 1.386]
     assert [r["mean_id"] for r in rows] == [9, 9, 8]
     assert summary(rows)["guess/NOUN"] == pytest.approx(1 / 3)
+
+
+def test_a_guess_is_as_right_as_the_tokenizer_can_see(tmp_path):
+    """Of `The` and `the` a model that ignores case has one; to one that does not, a guess of the other is wrong."""
+
+    def write(name, *words):
+        lines = ["\t".join(["1", w, "_", "VERB", form, "_", "0", "_", "_", "_"]) + "\n" for w, form in words]
+        (tmp_path / f"{name}.conllu").write_text("\n".join(lines))
+
+    write("train", *[("the", "VBD")] * 3, ("THE", "VBZ"), ("cat", "VBZ"), ("cat", "VBZ"))
+    write("test", ("The", "VBD"), ("the", "VBD"), ("cat", "VBZ"), ("the", "VBZ"))
+    data = tagged(str(tmp_path))
+    ignores = Reconstruction(data).rows(subject(tokenizer=pieces()))
+    assert [r["guess"] for r in ignores] == [True, True, False, True]
+    assert [r["form_guess"] for r in ignores] == [True, True, True, False]
+    sees = Reconstruction(data).rows(subject(tokenizer=words(("the", "The", "cat"))))
+    assert [r["guess"] for r in sees] == [False, True, False, True]
+    assert summary(sees)["guess/VBD"] == 0.5
 
 
 def test_one_computation_has_one_spelling(gold):
