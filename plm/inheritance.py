@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from jaxtyping import Float, Int
 
 from plm.duration import Duration
 from plm.objectives import IGNORED
+from plm.spec import digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from plm.data.corpus import Corpus
     from plm.spec import RunSpec, Source
 
 HARDEST = 1e-3
@@ -170,15 +172,101 @@ def _steps(guided: Duration, batch_size: int, seq_len: int) -> int:
 
 # A run with a teacher
 
+DEALINGS = ("text", "mean")
+
+
+@dataclass(frozen=True)
+class Several:
+    """Several teachers of one student and one vocabulary: each has a text of its own, or all speak as one.
+
+    Source: Qin et al. 2022: two domains at once, each teacher on the examples of its own. The mean is ours.
+    """
+
+    kind: ClassVar[str] = "inheritance:several"
+    members: tuple[Source, ...]
+    """By `text`, in the order of the mixture's texts."""
+    by: str = "text"
+    """`text`: each teaches the sequences of its own text of the mixture that the student reads. `mean`: together they say
+    the mean of their distributions at temperature 1, which is then softened as one teacher's is."""
+
+    def __post_init__(self) -> None:
+        if self.by not in DEALINGS:
+            raise ValueError(f"several teachers by {self.by!r}: there are {', '.join(DEALINGS)}.")
+        different = len(set(self.members))
+        if different < 2 or (self.by == "mean" and different < len(self.members)):
+            raise ValueError(
+                f"{len(self.members)} teachers, {different} of them different: a single one is given as it is, and in a "
+                "mean each stands once."
+            )
+        if self.by == "mean":  # one mean, one spelling
+            object.__setattr__(self, "members", tuple(sorted(self.members, key=digest)))
+
+    def check(self, data: Corpus) -> None:
+        """Refuse a text that is not dealt out as the teachers are.
+
+        Raises:
+            ValueError: they go by text, and it is no mixture of as many.
+        """
+        if self.by == "text" and len(data.texts) != len(self.members):
+            raise ValueError(
+                f"{len(self.members)} teachers, each for a text of its own, and {len(data.texts)} texts: read a mixture "
+                "of as many (plm.mixture({...})), in the order of the teachers."
+            )
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A teacher that knows nothing: all tokens are alike to it.
+
+    At a constant rate a, and a temperature of 1, it is label smoothing: 1 - a of the target's mass on the token and a over
+    the whole vocabulary (Szegedy et al. 2016, section 7). Source: the control of Qin et al. 2022, whose a lies on
+    the V - 1 other tokens: a rate of a V / (V - 1) here. (As it is printed there, the token keeps a share of it too.)
+    """
+
+    kind: ClassVar[str] = "inheritance:uniform"
+
+
+Teaching: TypeAlias = "Source | Several | Uniform"
+"""Who teaches."""
+
+
+def members(teacher: Teaching) -> tuple[Source, ...]:
+    """The models that teach: one, several, or none."""
+    if isinstance(teacher, Uniform):
+        return ()
+    return teacher.members if isinstance(teacher, Several) else (teacher,)
+
+
+def reading(teacher: Teaching, data: Corpus) -> tuple[tuple[Source, float], ...]:
+    """Each model that teaches, and the share of a text that it reads."""
+    by_text = isinstance(teacher, Several) and teacher.by == "text"
+    each = members(teacher)
+    return tuple(zip(each, data.weights if by_text else [1.0] * len(each), strict=True))
+
+
+def smoothed(run: RunSpec, amount: float) -> RunSpec:
+    """The run with smoothed labels; as it is where nothing is smoothed.
+
+    Args:
+        amount: Of the target's mass, over the whole vocabulary.
+    """
+    return inherit(run, Uniform(), Constant(amount), temperature=1.0) if amount else run
+
 
 def inherit(
-    student: RunSpec, teacher: Source, rate: Rate, *, temperature: float = 2.0, top_k: int = 0, tail: bool = False
+    student: RunSpec,
+    teacher: Teaching,
+    rate: Rate,
+    *,
+    temperature: float = 2.0,
+    top_k: int = 0,
+    tail: bool = False,
 ) -> RunSpec:
     """The run with a teacher beside its text; all else, its initial weights and its batches too, stays as it is.
 
     Args:
         student: A pretraining by masked or causal language modelling.
-        teacher: `run.final`, `run.at(step)`, or `plm.external(...)`.
+        teacher: `run.final`, `run.at(step)`, `plm.external(...)`, `Several` of them, or `Uniform()`.
         rate: `Linear(steps(...))`, `Heaviside(steps(...))`, or `Constant(...)`.
         top_k: How many of the teacher's largest logits are kept; 0: all.
         tail: Whether the others count as one more outcome, instead of being left out.

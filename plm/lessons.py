@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +23,11 @@ from numpy.typing import NDArray
 
 from plm.data.columns import Columns, Damaged, Types, Writer
 from plm.external import verify
+from plm.inheritance import Several, Teaching, Uniform, members
 from plm.models import shape
 from plm.objectives import IGNORED
 from plm.objectives.inherit import Inherit, lesson, rest
-from plm.spec import Checkpoint, RunSpec, Source, digest, encode
+from plm.spec import Checkpoint, RunSpec, digest, encode
 from plm.store import Store
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ PART = 32
 """Steps of a part: what is lost when making one is interrupted."""
 TEMPERATURES = (1.0, 2.0, 4.0)
 """At which the log-sum of the logits that are not kept is kept: from these it does not follow at another."""
+LEFT_SECONDS = 3600.0
+"""A file of a part that is being made and was last written to so long ago has no maker any more."""
 LOWEST = -65504.0
 """Of float16. Logits are kept as distances from the largest: where the probability is, they are small and so exact."""
 SEQUENCES: Types = {"scored": np.int32, "crc32": np.uint32}
@@ -53,11 +58,11 @@ class Syllabus:
     vocab_size: int
 
     @staticmethod
-    def of(spec: RunSpec, weights: dict[str, str]) -> Syllabus:
+    def of(spec: RunSpec, weights: dict[str, Any]) -> Syllabus:
         """What a run reads beside a teacher of these weights (`weights_of`)."""
         objective = spec.objective
         assert isinstance(objective, Inherit)
-        vocab_size = shape(objective.teacher).vocab_size
+        vocab_size = shape(members(objective.teacher)[0]).vocab_size
         described = {
             "format": [FORMAT, PART, *TEMPERATURES],
             "teacher": weights,
@@ -75,12 +80,15 @@ class Syllabus:
         return hashlib.sha256(json.dumps(self.description, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def weights_of(teacher: Source, store: Store) -> dict[str, str]:
-    """SHA-256 of the files that make a teacher what it is.
+def weights_of(teacher: Teaching, store: Store) -> dict[str, Any]:
+    """SHA-256 of the files that make a teacher what it is; of several, of each, and how they are put together.
 
     Raises:
         ValueError: it is not there.
     """
+    assert not isinstance(teacher, Uniform), "nobody keeps what it says"
+    if isinstance(teacher, Several):
+        return {"by": teacher.by, "members": [weights_of(member, store) for member in teacher.members]}
     if isinstance(teacher, Checkpoint):
         files = json.loads((store.checkpoint(teacher) / "manifest.json").read_text())
     else:
@@ -139,19 +147,28 @@ class Lessons:
             )
 
     @staticmethod
-    def find(folder: Path, syllabus: Syllabus, needed: int, top_k: int) -> Lessons:
+    def find(folder: Path, syllabus: Syllabus, needed: int, top_k: int, *, exactly: int | None = None) -> Lessons:
         """Those in a folder that say enough with the fewest logits; where there are none, new ones.
 
         Args:
             needed: Logits of each position; 0: all.
-            top_k: Of new ones, as many at least.
+            top_k: Of new ones, as many at least; as many as there are is all.
+            exactly: Logits of those that are meant, also where they must be made again; None: any will do.
         """
         there = (re.fullmatch(r"[0-9a-f]+-(all|top(\d+))", path.name) for path in folder.glob(f"{syllabus.name}-*"))
         widths = [int(found[2] or 0) for found in there if found]
         enough = [width for width in widths if not width or width >= needed > 0]
         new = max(needed, top_k) if needed else 0
-        width = min(enough, key=lambda w: w or syllabus.vocab_size, default=new)
+        new = new if new < syllabus.vocab_size else 0
+        width = exactly if exactly is not None else min(enough, key=lambda w: w or syllabus.vocab_size, default=new)
         return Lessons(folder / f"{syllabus.name}-{f'top{width}' if width else 'all'}", syllabus, width)
+
+    def tidy(self) -> None:
+        """Remove what makers left behind that were killed; one at work has written to its files lately."""
+        for path in self.folder.glob(".*.arrow.*"):
+            with suppress(FileNotFoundError):  # another process may tidy too
+                if time.time() - path.stat().st_mtime > LEFT_SECONDS:
+                    path.unlink()
 
     # Reading
 

@@ -16,6 +16,7 @@ import torch
 
 from plm.data.collate import Stream
 from plm.data.columns import alone
+from plm.inheritance import Uniform
 from plm.lessons import LOWEST, PART, TEMPERATURES, Lessons, Syllabus, weights_of
 from plm.objectives.inherit import Inherit
 from plm.spec import RunSpec
@@ -65,6 +66,9 @@ class Taught:
     def texts(self) -> tuple[tuple[str, int], ...]:
         return self.stream.texts()
 
+    def beside(self) -> Iterator[tuple[str, Iterator[Batch]]]:
+        return self.stream.beside()
+
     def notes(self) -> dict[str, Any]:
         """Those of the data, and what its lessons weigh and cover."""
         return self.stream.notes() | {"lessons": {"top_k": self.lessons.top_k, **self.lessons.measured()}}
@@ -78,7 +82,7 @@ class Taught:
     def _spoken(self, batch: Batch) -> Iterator[torch.Tensor]:
         """The teacher's logits on a batch, a micro-batch at a time."""
         # Not the current device: that belongs to a thread, and lessons may be made in the one that fetches batches.
-        device = next(self.teacher.model.parameters()).device
+        device = self.teacher.device
         for start in range(0, len(batch["labels"]), size := self.execution.micro_batch or len(batch["labels"])):
             piece = {name: tensor[start : start + size].to(device) for name, tensor in batch.items()}
             with torch.autocast(device.type, torch.bfloat16, enabled=self.spec.dtype == "bfloat16"):
@@ -128,7 +132,8 @@ def taught(spec: RunSpec, stream: Stream, teacher: Teacher, store: Store, execut
     check(spec.objective)
     folder: Path = store.root / "teachers"
     syllabus = Syllabus.of(spec, weights_of(spec.objective.teacher, store))
-    lessons = Lessons.find(folder, syllabus, spec.objective.top_k, execution.stored_top_k)
+    lessons = Lessons.find(folder, syllabus, spec.objective.top_k, execution.stored_top_k, exactly=execution.lessons)
+    lessons.tidy()
     found = Taught(stream, spec, lessons, teacher, execution)
     found.verify()
     return found
@@ -138,8 +143,10 @@ def check(objective: Inherit) -> None:
     """Refuse what stored lessons do not say.
 
     Raises:
-        ValueError: a tail at another temperature than `TEMPERATURES`.
+        ValueError: a tail at another temperature than `TEMPERATURES`, or a uniform teacher.
     """
+    if isinstance(objective.teacher, Uniform):
+        raise ValueError("a uniform teacher says the same of everything: it is not stored. Choose the live teacher.")
     if objective.tail and objective.temperature not in TEMPERATURES:
         raise ValueError(
             f"a tail at a temperature of {objective.temperature:g}: stored lessons keep the rest at "

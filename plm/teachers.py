@@ -7,19 +7,26 @@ Whether two models agree on their vocabulary is a matter of every token's number
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plm.data import tokenizer as tokenizers
+from plm.data import trained as training
 from plm.data.corpus import Corpus
 from plm.data.trained import Trained
+from plm.inheritance import Several, Teaching, Uniform, members
 from plm.models import Shape, shape
+from plm.objectives import IGNORED
 from plm.objectives.inherit import Inherit, lesson
 from plm.spec import Checkpoint, External, RunSpec, Source, digest
 from plm.stand_ins import is_stand_in
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
     from plm.build import Cache
@@ -28,21 +35,54 @@ if TYPE_CHECKING:
 
 
 class Teacher:
-    """A trained model beside a student: called with a batch, it says of it what a guided step reads."""
+    """Trained models beside a student: called with a batch, they say of it what a guided step reads."""
 
-    def __init__(self, model: PreTrainedModel, objective: Inherit) -> None:
-        self.model, self._objective = model, objective
+    def __init__(self, models: Sequence[PreTrainedModel], objective: Inherit, vocab_size: int) -> None:
+        self.models, self._objective, self._vocab_size = tuple(models), objective, vocab_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return next(self.models[0].parameters()).device
 
     def __call__(self, batch: Batch) -> Batch:
         """The lesson on the positions of the batch that are scored."""
         return lesson(self.logits(batch), self._objective.top_k, self._objective.rest_at)
 
     def logits(self, batch: Batch) -> torch.Tensor:
-        """Its logits (K, V) at these positions."""
+        """Their logits (K, V) at these positions."""
         import torch
 
+        teacher = self._objective.teacher
         with torch.no_grad():
-            return self._objective.base.scores(self.model, batch)[0]
+            if isinstance(teacher, Uniform):
+                labels = batch["labels"]
+                return torch.zeros(int((labels != IGNORED).sum()), self._vocab_size, device=labels.device)
+            if not isinstance(teacher, Several):
+                return self._one(self.models[0], batch)
+            if teacher.by == "text":
+                return self._each_its_text(batch)
+            each = torch.stack([self._one(model, batch).float().log_softmax(-1) for model in self.models])
+            return each.logsumexp(0) - math.log(len(self.models))
+
+    def _one(self, model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        return self._objective.base.scores(model, batch)[0]
+
+    def _each_its_text(self, batch: Batch) -> torch.Tensor:
+        """Of each teacher the logits on the sequences of its text, in the order of the batch's positions."""
+        import torch
+
+        texts = batch["text"]
+        of_position = texts.repeat_interleave((batch["labels"] != IGNORED).sum(1))
+        said = [
+            (of_position == text, self._one(model, {name: tensor[texts == text] for name, tensor in batch.items()}))
+            for text, model in enumerate(self.models)
+            if bool((texts == text).any())
+        ]
+        together = torch.empty(len(of_position), said[0][1].shape[-1], dtype=said[0][1].dtype, device=texts.device)
+        for positions, logits in said:
+            together[positions] = logits
+        return together
 
 
 def of(spec: RunSpec, store: Store, cache: Cache, device: torch.device, *, untrained: bool = False) -> Teacher | None:
@@ -59,25 +99,35 @@ def of(spec: RunSpec, store: Store, cache: Cache, device: torch.device, *, untra
     objective = spec.objective
     if not isinstance(objective, Inherit):
         return None
-    source = objective.teacher
-    if untrained and isinstance(source, Checkpoint):
-        return Teacher(beside(objective.base, source.run.init.architecture(), store, cache, device), objective)
-    check(source, shape(spec.init.architecture()), spec.data, spec.seq_len, store.root / "data")
-    return Teacher(beside(objective.base, source, store, cache, device), objective)
+    student = shape(spec.init.architecture())
+    check(objective.teacher, student, spec.data, spec.seq_len, store.root / "data")
+    sources = [
+        source.run.init.architecture() if untrained and isinstance(source, Checkpoint) else source
+        for source in members(objective.teacher)
+    ]
+    models = [beside(objective.base, source, store, cache, device) for source in sources]
+    return Teacher(models, objective, student.vocab_size)
 
 
-def check(teacher: Source, student: Shape, data: object, seq_len: int, folder: Path | None = None) -> None:
-    """Refuse a teacher that does not read as its student does.
+def check(teacher: Teaching, student: Shape, data: object, seq_len: int, folder: Path | None = None) -> None:
+    """Refuse a teacher, or one of several, that does not read as its student does.
 
     Args:
         data: What the student reads.
-        folder: Where trained tokenizers are kept; None: those that differ in how they are made are compared later.
+        folder: Where trained tokenizers are kept; None: nowhere yet.
 
     Raises:
         ValueError: they do not agree on the vocabulary, the teacher reads shorter sequences, or the data is no corpus.
     """
     if not isinstance(data, Corpus):
         raise ValueError("a teacher of tokens needs a corpus to read: pretrain with it, fine-tune without.")
+    if isinstance(teacher, Several):
+        teacher.check(data)
+    for source in members(teacher):
+        _check(source, student, data, seq_len, folder)
+
+
+def _check(teacher: Source, student: Shape, data: Corpus, seq_len: int, folder: Path | None) -> None:
     its = shape(teacher)
     if its.vocab_size != student.vocab_size:
         raise ValueError(
@@ -93,13 +143,21 @@ def check(teacher: Source, student: Shape, data: object, seq_len: int, folder: P
 
 
 def _check_tokens(teacher: Source, data: Corpus, folder: Path | None) -> None:
-    """Refuse two tokenizers that number their tokens differently."""
+    """Refuse two tokenizers that number their tokens differently.
+
+    Two that are still to be trained are told apart by how that is done. One that is to be trained beside a finished
+    one is trained for it at once, so that no teacher is trained for nothing; an external teacher can wait.
+    """
     theirs = tokenizers.source(teacher.run) if isinstance(teacher, Checkpoint) else teacher
-    if (
-        theirs == data
-        or _made(theirs) == _made(data)
-        or (folder is None and (_is_trained(theirs) or _is_trained(data)))
-    ):
+    if theirs == data or _made(theirs) == _made(data):
+        return
+    trained, ours = _trained(theirs), _trained(data)
+    if trained and ours:
+        raise ValueError(
+            f"the teacher's tokenizer is to be {_told(trained)} and the student's {_told(ours)}: they would not agree on "
+            "the vocabulary. Read both texts with one tokenizer, such as vocabulary='wordpiece:8192@path/to/text'."
+        )
+    if folder is None and ours and isinstance(teacher, External):
         return
     there, here = (_tokens(source, folder) for source in (theirs, data))
     differing = sorted(i for i in there.keys() | here.keys() if there.get(i) != here.get(i))
@@ -119,11 +177,29 @@ def _made(source: Corpus | External) -> object:
     return digest(source)
 
 
-def _is_trained(source: Corpus | External) -> bool:
-    return isinstance(source, Corpus) and isinstance(source.vocabulary, Trained)
+def _trained(source: Corpus | External) -> Trained | None:
+    found = source.vocabulary if isinstance(source, Corpus) else None
+    return found if isinstance(found, Trained) else None
+
+
+def _told(tokenizer: Trained) -> str:
+    """How a tokenizer is trained, in words."""
+    name = getattr(tokenizer.text, "name", "a mixture")
+    case = "uncased" if tokenizer.lowercase else "cased"
+    return f"trained on {name} ({tokenizer.algorithm}:{tokenizer.vocab_size}:{case})"
 
 
 def _tokens(source: Corpus | External, folder: Path | None) -> dict[int, str]:
-    """Every token by its number."""
-    tokenizer = tokenizers.load(source) if isinstance(source, External) else source.tokenizer(folder or Path())
+    """Every token by its number; a tokenizer is trained for it, and kept where there is a folder."""
+    if isinstance(source, External):
+        tokenizer = tokenizers.load(source)
+    elif folder is None and (trained := _trained(source)):
+        tokenizer = _train(trained)
+    else:
+        tokenizer = source.tokenizer(folder or Path())
     return {i: token for token, i in tokenizer.get_vocab().items()}
+
+
+@functools.lru_cache(maxsize=4)
+def _train(tokenizer: Trained) -> Tokenizer:
+    return training.train(tokenizer)

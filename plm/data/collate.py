@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -56,6 +56,10 @@ class Stream(Protocol):
 
     def texts(self) -> tuple[tuple[str, int], ...]:
         """Of the evaluation split's texts the name and the first id; none where there is one text or no text."""
+        ...
+
+    def beside(self) -> Iterator[tuple[str, Iterator[dict[str, Tensor]]]]:
+        """Texts that are only evaluated, by name."""
         ...
 
     def notes(self) -> dict[str, Any]:
@@ -138,6 +142,9 @@ class ExampleStream:
     def texts(self) -> tuple[tuple[str, int], ...]:
         return ()
 
+    def beside(self) -> Iterator[tuple[str, Iterator[dict[str, Tensor]]]]:
+        return iter(())
+
     def notes(self) -> dict[str, Any]:
         """The number of training examples of each class."""
         if self._spec.data.task.num_labels == 1:  # type: ignore[union-attr]
@@ -154,7 +161,7 @@ class CorpusStream:
 
     def __init__(self, spec: RunSpec, folder: Path) -> None:
         assert isinstance(spec.data, Corpus)
-        self._spec, self._weights = spec, spec.data.weights
+        self._spec, self._weights, self._folder = spec, spec.data.weights, folder
         tokenizer = spec.data.tokenizer(folder)
         self._tokenizer = tokenizer if isinstance(spec.data.vocabulary, Trained) else None
         self._symbols = tokenizers.symbols(tokenizer)
@@ -229,13 +236,22 @@ class CorpusStream:
             batch = {name: np.concatenate([row[name] for row in each]) for name in each[0]}
         else:
             batch = objective.corrupt(clean, self._symbols, draw)
-        return {name: torch.from_numpy(array) for name, array in batch.items()} | {"ids": torch.from_numpy(ids)}
+        told = {"ids": ids} | ({"text": parts} if len(self._weights) > 1 else {})
+        return {name: torch.from_numpy(array) for name, array in (batch | told).items()}
 
     def texts(self) -> tuple[tuple[str, int], ...]:
         assert isinstance(self._spec.data, Corpus)
         names = [text.name for text in self._spec.data.texts]
         told = [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names)]
         return tuple(zip(told, self._held_out.offsets.tolist(), strict=True)) if len(told) > 1 else ()
+
+    def beside(self) -> Iterator[tuple[str, Iterator[dict[str, Tensor]]]]:
+        """Each as a run on that text alone would evaluate it."""
+        data = self._spec.data
+        assert isinstance(data, Corpus)
+        for text in data.beside:
+            alone = replace(self._spec, data=replace(data, text=text, part=(0, 1), beside=()))
+            yield text.name, CorpusStream(alone, self._folder).evaluation()
 
     def notes(self) -> dict[str, Any]:
         """The size of the corpus, and the tokenizer that was trained for it."""

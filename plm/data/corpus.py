@@ -50,12 +50,22 @@ class Corpus:
     """The model whose tokenizer is used, or one to train; None: the generated language's own word list."""
     slice: bool = neutral(False)
     """Evaluate on a slice of the training documents, which are not trained on, instead of the validation split."""
+    part: tuple[int, int] = neutral((0, 1))
+    """(i, n): of each text's training documents those alone whose number is i modulo n. Of parts with i = 0 the smaller lies
+    in the larger where n is a multiple; two of one n share no document."""
+    beside: tuple[World | Files, ...] = neutral(())
+    """Texts that are only evaluated, each by a perplexity of its own: what is forgotten of them."""
 
     def __post_init__(self) -> None:
+        which, of = self.part
+        if not 0 <= which < of:
+            raise ValueError(f"part {self.part} of the documents: write (i, n) with i from 0 to n - 1.")
+        if set(self.beside) & set(self.texts):
+            raise ValueError("a text is evaluated beside itself: it has its perplexity already.")
         if self.vocabulary is not None:
             return
-        worlds = [text for text in self.texts if isinstance(text, World)]
-        if len(worlds) < len(self.texts):
+        worlds = [text for text in (*self.texts, *self.beside) if isinstance(text, World)]
+        if len(worlds) < len(self.texts) + len(self.beside):
             raise ValueError(
                 "a corpus of files needs a tokenizer: name a model whose tokenizer to use, or one to train, such as "
                 "wordpiece:8192."
@@ -71,7 +81,7 @@ class Corpus:
     @property
     def parts(self) -> tuple[Corpus, ...]:
         """The texts as corpora of their own, all read with one tokenizer."""
-        return tuple(replace(self, text=text) for text in self.texts)
+        return tuple(replace(self, text=text, beside=()) for text in self.texts)
 
     def held_back(self) -> Corpus:
         """The corpus to select by: what is reported later comes from documents that no choice has seen."""
@@ -79,11 +89,11 @@ class Corpus:
 
     def documents(self, split: str) -> Iterator[str]:
         """The documents of a split; with `slice`, one in `SLICE_SHARE` of the training documents is for validation."""
-        if not self.slice:
-            yield from self.text.text(split)
-            return
-        for number, document in enumerate(self.text.text("train")):
-            if (number % SLICE_SHARE == SLICE_SHARE - 1) is (split == "validation"):
+        (which, of), sliced = self.part, self.slice
+        for number, document in enumerate(self.text.text("train" if sliced else split)):
+            if sliced and (number % SLICE_SHARE == SLICE_SHARE - 1) is not (split == "validation"):
+                continue
+            if split != "train" or number % of == which:
                 yield document
 
     @property

@@ -145,8 +145,8 @@ class Objective(ABC):
         """
         return model.flops_per_token(seq_len)
 
-    def teaching_flops_per_token(self, seq_len: float) -> float:
-        """Forward FLOPs per token of a teacher, which has no backward pass."""
+    def teaching_flops_per_token(self, data: Corpus, seq_len: float) -> float:
+        """Forward FLOPs of teachers per token of a text; they have no backward pass."""
         return 0.0
 
     @abstractmethod

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from plm.inheritance import Rate, check_rate, check_temperature, divergence
+from plm.inheritance import Rate, Teaching, Uniform, check_rate, check_temperature, divergence, members, reading
 from plm.models import shape
 from plm.objectives import Arrays, Objective, Scored
 from plm.objectives.mlm import token_loss
@@ -39,7 +39,7 @@ class Inherit(Objective):
     version: ClassVar[int] = 1
     base: Objective
     """Masked or causal language modelling."""
-    teacher: Source
+    teacher: Teaching
     """Pretrained with the like of `base`, on the student's vocabulary."""
     rate: Rate
     """`Linear(steps(...))`, `Heaviside(steps(...))`, `Constant(...)` of `plm.inheritance`."""
@@ -53,25 +53,33 @@ class Inherit(Objective):
     def __post_init__(self) -> None:
         if type(self.base).scores is Objective.scores:
             raise ValueError(f"a base of {self.base.kind}: a teacher of tokens goes with MaskedLM() or CausalLM().")
-        if not isinstance(self.teacher, Checkpoint | External):
-            raise ValueError(
-                f"a teacher {self.teacher!r}: give a checkpoint (`run.final`, `run.at(step)`) or `plm.external(...)`."
-            )
-        if isinstance(self.teacher, Checkpoint) and self.teacher.run.objective.language is None:
-            raise ValueError(
-                f"the teacher {self.teacher.run.run_id} was trained by {self.teacher.run.objective.kind} and predicts no "
-                "tokens. Choose a run of a language-modelling objective."
-            )
         check_temperature(self.temperature)
-        teacher = shape(self.teacher)
-        self.base.check(teacher.model_type)
-        if not (isinstance(self.top_k, int) and 0 <= self.top_k < teacher.vocab_size):
-            raise ValueError(
-                f"top_k {self.top_k!r}: the teacher has {teacher.vocab_size:,} logits. Keep fewer, or 0 for all of them."
-            )
+        for teacher in members(self.teacher):
+            self._check(teacher)
+        if isinstance(self.teacher, Uniform) and self.top_k:
+            raise ValueError(f"top_k {self.top_k!r} of a uniform teacher: none of its logits is larger. Keep all (0).")
         if self.tail and not self.top_k:
             raise ValueError(
                 "a tail, and all of the teacher's logits kept: nothing is left over. Give top_k, or no tail."
+            )
+
+    def _check(self, teacher: Source) -> None:
+        """Refuse what cannot teach so."""
+        if not isinstance(teacher, Checkpoint | External):
+            raise ValueError(
+                f"a teacher {teacher!r}: give a checkpoint (`run.final`, `run.at(step)`), `plm.external(...)`, or "
+                "`Several` of them."
+            )
+        if isinstance(teacher, Checkpoint) and teacher.run.objective.language is None:
+            raise ValueError(
+                f"the teacher {teacher.run.run_id} was trained by {teacher.run.objective.kind} and predicts no "
+                "tokens. Choose a run of a language-modelling objective."
+            )
+        its = shape(teacher)
+        self.base.check(its.model_type)
+        if not (isinstance(self.top_k, int) and 0 <= self.top_k < its.vocab_size):
+            raise ValueError(
+                f"top_k {self.top_k!r}: the teacher has {its.vocab_size:,} logits. Keep fewer, or 0 for all of them."
             )
 
     @property
@@ -126,6 +134,11 @@ class Inherit(Objective):
     def flops_per_token(self, model: Shape, seq_len: float) -> float:
         return self.base.flops_per_token(model, seq_len)
 
+    def teachers_flops_per_token(self, data: Corpus, seq_len: float) -> float:
+        """Forward FLOPs of the teachers per token of a text."""
+        each = reading(self.teacher, data)
+        return sum(share * self.flops_per_token(shape(teacher), seq_len) for teacher, share in each)
+
     def counts(self, batch: Batch) -> dict[str, int]:
         return self.base.counts(batch)
 
@@ -156,8 +169,8 @@ class Guided(Objective):
     def flops_per_token(self, model: Shape, seq_len: float) -> float:
         return self.of.flops_per_token(model, seq_len)
 
-    def teaching_flops_per_token(self, seq_len: float) -> float:
-        return self.of.flops_per_token(shape(self.of.teacher), seq_len)
+    def teaching_flops_per_token(self, data: Corpus, seq_len: float) -> float:
+        return self.of.teachers_flops_per_token(data, seq_len)
 
     def counts(self, batch: Batch) -> dict[str, int]:
         counts = self.of.counts(batch)

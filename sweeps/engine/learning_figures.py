@@ -17,12 +17,16 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.figures import DASHES, legend, put
-from sweeps.engine.learning import Line, Panel, caption, passes
+from sweeps.engine.learning import BUDGETS, EVALUATIONS, MOMENTS, Line, Panel, caption, passes
 
 WIDTH, HEIGHT, LEGEND = 4.2, 3.6, 2.2
 WIDE = 50
 """A range of perplexities in which powers of ten alone are marked."""
-X = {"evaluations": "optimizer steps", "budgets": "optimizer steps of the whole run"}
+X = {
+    EVALUATIONS: "optimizer steps",
+    BUDGETS: "optimizer steps of the whole run",
+    MOMENTS: "optimizer steps of the pretraining",
+}
 
 
 def save(sweep: str, panels: Sequence[Panel], store: Store) -> list[str]:
@@ -43,27 +47,31 @@ def draw(panels: Sequence[Panel]) -> Figure:
         )  # fmt: skip
         for ax, panel in zip(axes[0], panels, strict=True):
             for line in panel.lines:
-                _line(ax, line, names.index(line.name))
+                _line(ax, line, names.index(line.name), np.exp if panel.over != MOMENTS else np.negative)
             _frame(ax, panel, len(panels) > 1)
-        axes[0][0].set_ylabel("perplexity on the evaluation split (log scale)")
+        of_tasks = panels[0].over == MOMENTS
+        said = "score on the evaluation split" if of_tasks else "perplexity on the evaluation split (log scale)"
+        axes[0][0].set_ylabel(said)
         handles, labels = legend(list(axes[0]))
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
         said = caption(panels[0])[0].replace("; ", ";\n", 1)
-        figure.supxlabel(f"{said};\nbands: lowest to highest seed; crosses: as good as the teacher", fontsize=7)
+        crosses = "" if of_tasks else "; crosses: as good as the teacher"
+        figure.supxlabel(f"{said};\nbands: lowest to highest seed{crosses}", fontsize=7)
     return figure
 
 
-def _line(ax: Axes, line: Line, number: int) -> None:
+def _line(ax: Axes, line: Line, number: int, height: np.ufunc) -> None:
+    """One arm; `height` of a loss is where it is drawn."""
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     tracks = list(line.tracks.values())
     steps = [step for step in tracks[0].steps if all(step in track.steps for track in tracks)]
     losses = np.array([[dict(zip(t.steps, t.losses, strict=True))[step] for step in steps] for t in tracks])
     ax.plot(
-        steps, np.exp(losses.mean(0)), color=colour, marker=marker, markersize=4, linewidth=1.6,
+        steps, height(losses.mean(0)), color=colour, marker=marker, markersize=4, linewidth=1.6,
         linestyle=DASHES[number % len(DASHES)], label=f"{line.name} (n = {len(tracks)})",
         markerfacecolor="white" if line.is_control else colour,
     )  # fmt: skip
-    ax.fill_between(steps, np.exp(losses.min(0)), np.exp(losses.max(0)), color=colour, alpha=0.15, linewidth=0)
+    ax.fill_between(steps, height(losses.min(0)), height(losses.max(0)), color=colour, alpha=0.15, linewidth=0)
     for level in dict.fromkeys(t.teacher for t in tracks if t.teacher is not None):
         ax.axhline(exp(level), color="0.45", linewidth=0.9, dashes=(1, 2), label="a teacher's final perplexity")
     crossed = [(step, t.teacher) for t in tracks if (step := passes(t)) is not None and t.teacher is not None]
@@ -75,11 +83,12 @@ def _line(ax: Axes, line: Line, number: int) -> None:
 
 
 def _frame(ax: Axes, panel: Panel, titled: bool) -> None:
-    ax.set_yscale("log")
-    low, high = ax.get_ylim()
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < WIDE * low else (1,)))
-    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    if panel.over != MOMENTS:
+        ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < WIDE * low else (1,)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(X[panel.over])
     ax.grid(axis="y", color="0.92")
     ax.set_axisbelow(True)

@@ -1,12 +1,14 @@
 """How the runs of a plan are taught, by live teachers or by stored lessons, and what either costs.
 
 Which of the two changes no number beyond rounding, and a run that goes on or is repeated stays with the one it began with.
-Lessons are stored where several runs of a plan read the same and making them once is less work than asking each time;
-never for runs that keep all of their teacher's logits, which are many bytes.
+Lessons are stored where several runs of a plan read the same, making them once is less work than asking each time, and
+the store's disk has room; never for runs that keep all of their teacher's logits, which are many bytes.
 """
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +17,18 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from plm.duration import steps
-from plm.inheritance import Constant
+from plm.inheritance import Constant, members
 from plm.models import shape
 from plm.objectives.inherit import Inherit
-from plm.spec import Checkpoint, RunSpec
+from plm.spec import Checkpoint, External, RunSpec, Source
+from plm.store import Store
 
 if TYPE_CHECKING:
     from plm.reading import Spec
     from sweeps.engine.plan import Plan
+
+SHARE = 0.5
+"""Of the store's disk, what is free or already lessons: so much may be lessons."""
 
 
 def taught(spec: Spec) -> Inherit | None:
@@ -38,15 +44,33 @@ def reads_stored(objective: Inherit) -> bool:
     return bool(objective.top_k) and (not objective.tail or objective.temperature in TEMPERATURES)
 
 
-def options(plan: Plan, run_id: str) -> dict[str, Any]:
+def options(plan: Plan, run_id: str, store: Store, *, live: bool = False) -> dict[str, Any]:
     """What `Execution` says of a run's teacher: lessons that have to be made serve all runs of the plan that share them."""
-    objective = taught(plan.runs[run_id])
-    if objective is None or not reads_stored(objective):
-        return {}
-    key = shared(plan.runs[run_id])
-    readers = next(found for found in _readers(plan.runs.values()) if shared(found[0]) == key)
-    widest = max(o.top_k for spec in readers if (o := taught(spec)))
-    return {"teacher": "stored", "stored_top_k": widest} if stored_is_cheaper(readers) else {}
+    for readers in [] if live else stored(plan.runs.values(), room(store)):
+        if any(spec.run_id == run_id for spec in readers):
+            return {"teacher": "stored", "stored_top_k": _widest(readers)}
+    return {}
+
+
+def stored(specs: Iterable[Spec], room: float = math.inf) -> list[list[RunSpec]]:
+    """The runs that read stored lessons, those together that share them; one group after the other while there is room.
+
+    Args:
+        room: Bytes that lessons may take.
+    """
+    found = []
+    for readers in _readers(specs):
+        if stored_is_cheaper(readers) and (size := _bytes(readers)) <= room:
+            found.append(readers)
+            room -= size
+    return found
+
+
+def room(store: Store) -> float:
+    """Bytes that lessons may take in a store: `SHARE` of what is free or already lessons, so that making some changes nothing."""
+    there = next(path for path in (store.root, *store.root.parents) if path.exists())
+    kept = sum(path.stat().st_size for path in (store.root / "teachers").glob("*/*.arrow"))
+    return SHARE * (shutil.disk_usage(there).free + kept)
 
 
 def _readers(specs: Iterable[Spec]) -> list[list[RunSpec]]:
@@ -72,6 +96,22 @@ def _whole_parts(readers: Sequence[RunSpec]) -> int:
     from plm.lessons import PART
 
     return -(-max(map(guided_steps, readers)) // PART) * PART
+
+
+def _widest(readers: Sequence[RunSpec]) -> int:
+    return max(objective.top_k for spec in readers if (objective := taught(spec)))
+
+
+def _bytes(readers: Sequence[RunSpec]) -> float:
+    """Of the lessons that serve some runs."""
+    from plm.lessons import POSITIONS
+
+    first, objective = readers[0], taught(readers[0])
+    assert objective is not None
+    token = 2 if shape(members(objective.teacher)[0]).vocab_size <= 1 << 16 else 4
+    each = _widest(readers) * (2 + token) + sum(kind().itemsize for kind in POSITIONS.values())
+    scored = float(getattr(objective.base, "rate", 1.0))  # of the tokens that are read, those that are predicted
+    return _whole_parts(readers) * first.batch_size * first.seq_len * scored * each
 
 
 def shared(spec: Spec) -> tuple[Any, ...]:
@@ -106,7 +146,7 @@ def flops(spec: RunSpec, guided: int | None = None) -> float:
     objective = taught(spec)
     if objective is None:
         return 0.0
-    each = objective.base.flops_per_token(shape(objective.teacher), spec.seq_len)
+    each = objective.teachers_flops_per_token(spec.data, spec.seq_len)  # type: ignore[arg-type]
     return (guided_steps(spec) if guided is None else guided) * spec.batch_size * spec.seq_len * each
 
 
@@ -128,98 +168,117 @@ class Teaching:
     """Of the lessons that are planned."""
 
 
-def teaching(specs: Iterable[Spec]) -> Teaching | None:
-    """What the teachers of some runs cost; None: there are none."""
-    runs = [spec for spec in specs if isinstance(spec, RunSpec) and taught(spec)]
+def teaching(specs: Iterable[Spec], groups: Sequence[Sequence[RunSpec]]) -> Teaching | None:
+    """What the teachers of some runs cost; None: there are none.
+
+    Args:
+        groups: Runs that read stored lessons, those together that share them; others than `specs` among them are done.
+    """
+    runs = {
+        spec.run_id: spec
+        for spec in specs
+        if isinstance(spec, RunSpec) and (objective := taught(spec)) and members(objective.teacher)
+    }
     if not runs:
         return None
-    live = planned = sum(map(flops, runs))
+    live = planned = sum(map(flops, runs.values()))
     size, reading = 0.0, 0
-    for readers in filter(stored_is_cheaper, _readers(runs)):
-        planned += _made_once(readers) - sum(map(flops, readers))
-        positions = _whole_parts(readers) * readers[0].batch_size * readers[0].seq_len * _scored_share(readers[0])
-        size += positions * _position_bytes(readers)
-        reading += len(readers)
+    for readers in groups:
+        left = [spec for spec in readers if spec.run_id in runs]
+        if left:
+            planned += _made_once(left) - sum(map(flops, left))
+            size += _bytes(left)
+            reading += len(left)
     return Teaching(len(runs), reading, live, planned, round(size))
 
 
-def kept_bytes(specs: Iterable[Spec]) -> int:
-    """Disk for the lessons that are planned for some runs."""
-    found = teaching(specs)
+def planned(plan: Plan, store: Store, *, live: bool = False) -> Teaching | None:
+    """What the teachers of the missing runs of a plan cost; what is there of their lessons is counted as if it were not."""
+    missing = [plan.runs[run_id] for run_id in plan.missing]
+    return teaching(missing, [] if live else stored(plan.runs.values(), room(store)))
+
+
+def kept_bytes(plan: Plan, store: Store, *, live: bool = False) -> int:
+    """Disk for the lessons that are planned for the missing runs of a plan."""
+    found = planned(plan, store, live=live)
     return found.bytes if found else 0
 
 
-def _scored_share(spec: RunSpec) -> float:
-    """Of the tokens that are read, those that are predicted."""
-    objective = taught(spec)
-    assert objective is not None
-    return float(getattr(objective.base, "rate", 1.0))
-
-
-def _position_bytes(readers: Sequence[RunSpec]) -> int:
-    """Of a scored position in the lessons that serve some runs."""
-    from plm.lessons import POSITIONS
-
-    objectives = [objective for spec in readers if (objective := taught(spec))]
-    token = 2 if shape(objectives[0].teacher).vocab_size <= 1 << 16 else 4
-    return max(o.top_k for o in objectives) * (2 + token) + sum(kind().itemsize for kind in POSITIONS.values())
-
-
-def said(specs: Iterable[Spec]) -> list[str]:
-    """What `--dry-run` says of some runs' teachers: what they cost, and a line for each of ours; nothing without any."""
-    specs = list(specs)
-    found = teaching(specs)
+def said(plan: Plan, store: Store, *, live: bool = False) -> list[str]:
+    """What `--dry-run` says of the teachers of the missing runs: what they cost, and a line for each; nothing without any."""
+    found = planned(plan, store, live=live)
     if found is None:
         return []
+    if live:
+        how = "live, as is asked for"
+    elif found.reading:
+        how = f"cheaper by {1 - found.planned / found.live:.0%}"
+    elif stored(plan.runs.values()):
+        how = "live: lessons would take too much of the store's disk"
+    else:
+        how = "live is cheaper"
     return [
-        *_lineage(specs),
+        *_lineage([plan.runs[run_id] for run_id in plan.missing]),
         f"teachers of {found.runs} runs: {found.live:.2e} FLOPs if all are live; planned {found.planned:.2e}, with stored "
-        f"lessons for {found.reading} runs that share them ({found.bytes / 1e6:.1f} MB): "
-        + (f"cheaper by {1 - found.planned / found.live:.0%}" if found.reading else "live is cheaper"),
+        f"lessons for {found.reading} runs that share them ({found.bytes / 1e6:.1f} MB): {how}",
     ]
 
 
 def _lineage(specs: Sequence[Spec]) -> list[str]:
-    """Who teaches whom: a line for each checkpoint of ours that is a teacher."""
+    """Who teaches whom: a line for each teacher."""
     taught_by = Counter(
-        objective.teacher for spec in specs if (objective := taught(spec)) and isinstance(objective.teacher, Checkpoint)
+        teacher
+        for spec in specs
+        if (objective := taught(spec))
+        for teacher in dict.fromkeys(members(objective.teacher))
     )
-    lines = []
-    for teacher, count in taught_by.items():
-        own = taught(teacher.run)
-        above = f", itself taught by {_named(own.teacher)}" if own and isinstance(own.teacher, Checkpoint) else ""
-        lines.append(f"{_named(teacher)} teaches {count} run{'s' * (count > 1)}{above}")
-    return lines
+    return [
+        f"{_named(teacher)} teaches {count} run{'s' * (count > 1)}{_above(teacher)}"
+        for teacher, count in taught_by.items()
+    ]
 
 
-def _named(teacher: Checkpoint) -> str:
-    model = shape(teacher.run.init.architecture())
-    return f"{teacher.run.run_id} at step {teacher.step} ({model.num_hidden_layers} layers of {model.hidden_size})"
+def _above(teacher: Source) -> str:
+    if isinstance(teacher, External):
+        return "; what its pretraining cost is not known and not counted"
+    own = taught(teacher.run)
+    return f", itself taught by {' and '.join(map(_named, members(own.teacher)))}" if own else ""
+
+
+def _named(teacher: Source) -> str:
+    model = shape(teacher)
+    who = f"{teacher.run.run_id} at step {teacher.step}" if isinstance(teacher, Checkpoint) else teacher.name
+    return f"{who} ({model.num_hidden_layers} layers of {model.hidden_size})"
 
 
 # How long they take
 
 
-def pieces(specs: Sequence[Spec]) -> dict[str, tuple[Spec, ...]]:
-    """Each run as runs whose steps are all alike, to be timed: guided by a live teacher, and not.
+def pieces(plan: Plan, store: Store, *, live: bool = False) -> dict[str, tuple[Spec, ...]]:
+    """Each missing run as runs whose steps are all alike, to be timed: guided by a live teacher, and not.
 
     Who reads stored lessons is as fast as who has no teacher, but for the first of its group, who has them made.
     """
-    stored = {spec.run_id: readers[0] for readers in filter(stored_is_cheaper, _readers(specs)) for spec in readers}
+    missing = {run_id: plan.runs[run_id] for run_id in plan.missing}
+    groups = [] if live else stored(plan.runs.values(), room(store))
+    left = [[spec for spec in readers if spec.run_id in missing] for readers in groups]
+    spared = {spec.run_id for readers in left for spec in readers[1:]}
     found: dict[str, tuple[Spec, ...]] = {}
-    for spec in specs:
+    for run_id, spec in missing.items():
         objective = taught(spec)
         if objective is None:
-            found[spec.run_id] = (spec,)
+            found[run_id] = (spec,)
             continue
         assert isinstance(spec, RunSpec)
-        guided = guided_steps(spec) if stored.get(spec.run_id, spec) is spec else 0
-        live = replace(objective, rate=Constant(0.5), temperature=2.0, top_k=0, tail=False)
-        each = ((live, guided), (objective.base, spec.total_steps - guided))
-        found[spec.run_id] = tuple(replace(spec, objective=o, duration=steps(count)) for o, count in each if count)
+        guided = 0 if run_id in spared else guided_steps(spec)
+        asking = replace(objective, rate=Constant(0.5), temperature=2.0, top_k=0, tail=False)
+        each = ((asking, guided), (objective.base, spec.total_steps - guided))
+        found[run_id] = tuple(replace(spec, objective=o, duration=steps(count)) for o, count in each if count)
     return found
 
 
 def kind(objective: Any) -> Any:
     """What of an objective bears on the time of a step."""
-    return (objective.base, shape(objective.teacher)) if isinstance(objective, Inherit) else objective
+    if not isinstance(objective, Inherit):
+        return objective
+    return (objective.base, getattr(objective.teacher, "by", ""), *map(shape, members(objective.teacher)))
