@@ -88,8 +88,8 @@ def _execution(spec: RunSpec, given: argparse.Namespace) -> Execution:
 
 def _train(spec: RunSpec, store: Store, execution: Execution) -> int:
     """Train until done, failed, or told to stop by a signal."""
+    from plm.claim import Busy
     from plm.parallel import joined
-    from plm.store import Busy
     from plm.train import Stopped, train
 
     received: list[int] = []

@@ -131,7 +131,7 @@ def newest_whole(folder: RunFolder, limit: int | None = None) -> str | None:
     """
     for name in reversed(folder.checkpoints()):
         late = limit is not None and int(name.removeprefix("step_")) > limit
-        if not late and folder.get(f"checkpoints/{name}/{OPTIMIZER}") and folder.verify_checkpoint(name):
+        if not late and folder.holds(name, OPTIMIZER) and folder.verify_checkpoint(name):
             return name
     return None
 

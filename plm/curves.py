@@ -39,7 +39,7 @@ def points(run: RunFolder, x: str = "steps") -> list[tuple[float, float]]:
         raise ValueError(f"x {x!r}: a curve is drawn against {' or '.join(AXES)}.")
     found = sorted((line[AXES[x][0]], line[METRIC]) for line in run.metrics() if METRIC in line)
     if not found:
-        raise ValueError(f"{run.path} has no {METRIC} yet: only language models that were evaluated have a curve.")
+        raise ValueError(f"{run.where} has no {METRIC} yet: only language models that were evaluated have a curve.")
     return found
 
 

@@ -43,7 +43,7 @@ def environment(execution: Execution, workers: int = 1) -> dict[str, Any]:
         "threads": execution.threads,
         "workers": workers,
         "micro_batch": execution.micro_batch,
-        **({"teacher": execution.teacher} if execution.teacher != "live" else {}),
+        **({"teacher": execution.teacher, "lessons": execution.lessons} if execution.teacher != "live" else {}),
         "python": platform.python_version(),
         "versions": {package: version for package in RECORDED if (version := _version(package))},
         "commit": _commit(),
@@ -59,9 +59,14 @@ def note(folder: RunFolder, execution: Execution, workers: int) -> None:
 
 
 def began(folder: RunFolder, execution: Execution) -> Execution:
-    """The execution with the teacher that the run was begun with, live or stored: one that goes on stays with it."""
+    """The execution with the teacher that the run was begun with, live or stored, and with the very lessons.
+
+    Whoever goes on stays with them: wider lessons say the same to the last bit but rounding.
+    """
     noted = json.loads(folder.get("environment.json") or b"[]")
-    return replace(execution, teacher=noted[-1].get("teacher", "live")) if noted else execution
+    if not noted:
+        return execution
+    return replace(execution, teacher=noted[-1].get("teacher", "live"), lessons=noted[-1].get("lessons"))
 
 
 def peak_flops(device: torch.device) -> float | None:

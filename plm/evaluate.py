@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -83,6 +84,22 @@ def _by_text(stream: Stream, records: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
+def _read(scorer: nn.Module, spec: RunSpec, batches: Iterator[dict[str, Tensor]]) -> list[_Sums]:
+    """What the batches of an evaluation add up to, each process of a group having read its share."""
+    device, among, found = next(scorer.parameters()).device, group(), []
+    for batch, counted in rounds(list(batches), among):
+        with seeded(EVALUATION_NOISE), torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
+            scored = scorer({name: tensor.to(device) for name, tensor in batch.items()})
+        if counted:
+            found.append(_summed(spec.objective, batch, scored))
+    return among.gathered(found)
+
+
+def _perplexity(component: str, parts: list[_Sums]) -> float:
+    count = sum(part.counts[component] for part in parts)
+    return math.exp(min(sum(part.losses[component] for part in parts) / max(1, count), 700.0))
+
+
 @torch.no_grad()
 def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
     """Score a model on the run's evaluation split, each process of a group its share of the batches.
@@ -92,19 +109,13 @@ def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
     Args:
         scorer: What `plm.parallel.spread` gave.
     """
-    was_training, objective, among = scorer.training, spec.objective, group()
+    was_training, objective = scorer.training, spec.objective
     scorer.eval()
-    device = next(scorer.parameters()).device
-    found = []
-    for batch, counted in rounds(list(stream.evaluation()), among):
-        with seeded(EVALUATION_NOISE), torch.autocast(device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-            scored = scorer({name: tensor.to(device) for name, tensor in batch.items()})
-        if counted:
-            found.append(_summed(objective, batch, scored))
+    among_all = _read(scorer, spec, stream.evaluation())
+    beside = {name: _read(scorer, spec, batches) for name, batches in stream.beside()}
     scorer.train(was_training)
     losses, counts, right, of = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     records = []
-    among_all = among.gathered(found)
     for part in among_all:
         losses.update(part.losses)  # a Counter adds up floats too
         counts.update(part.counts)
@@ -121,6 +132,7 @@ def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
         metrics["val/perplexity"] = math.exp(min(parts[objective.language], 700.0))  # beyond is not a float
         if objective.language == objective.components[0]:  # what the records hold
             metrics |= _by_text(stream, records)
+        metrics |= {f"val/perplexity/{name}": _perplexity(objective.language, read) for name, read in beside.items()}
         if of["bytes"]:
             metrics["val/bits_per_byte"] = losses[objective.language] / math.log(2) / of["bytes"]
     metrics |= {f"val/{key}": right[key] / of[key] for key in right if of[key]}

@@ -79,7 +79,7 @@ def look(trajectory: Trajectory, step: int, place: Place, notes: Notes, fetch: b
 
 def _of_run(trajectory: Trajectory, place: Checkpoint) -> Path:
     assert trajectory.run is not None
-    return trajectory.run.path / "checkpoints" / step_name(place.step)
+    return trajectory.run.checkpoint(step_name(place.step))
 
 
 def _manifest(trajectory: Trajectory, step: int, folder: Path, notes: Notes) -> bool:

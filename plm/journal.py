@@ -18,13 +18,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from plm import checkpoint
+from plm.claim import Attempt
 from plm.data import tokenizer as tokenizers
 from plm.data.corpus import Corpus
 from plm.environment import note
 from plm.inits.resume import Resume
 from plm.parallel import Group, group
 from plm.spec import RunSpec
-from plm.store import Attempt, RunFolder, step_name
+from plm.store import RunFolder, step_name
 
 if TYPE_CHECKING:
     from plm.train import Execution, Reporter
@@ -78,7 +79,7 @@ class Journal:
         name = among.told(checkpoint.newest_whole(self._folder, min(self._lacking, default=None)))
         progress = {"step": 0, "tokens": 0, "before": 0, "flops": 0.0, "seconds": 0.0}
         if name:
-            progress |= checkpoint.restore(self._folder.path / "checkpoints" / name, model, optimizer)
+            progress |= checkpoint.restore(self._folder.checkpoint(name), model, optimizer)
         elif isinstance(self._spec.init, Resume):
             held = self._folder.store.checkpoint(self._spec.init.origin)
             checkpoint.restore_optimizer(held, optimizer)
@@ -96,7 +97,7 @@ class Journal:
             if not self.again:
                 note(self._folder, self._execution, among.size)
             kept = {"keep": sorted(self._keep), "keep_state": sorted(self._keep_state)}
-            self._attempt.record |= {"total": self.end, "from": step, **kept}
+            self._attempt.note(**{"total": self.end, "from": step}, **kept)
         return progress
 
     def line(self, step: int, tokens: int, metrics: dict[str, float]) -> None:
@@ -145,7 +146,7 @@ class Journal:
         kept = [s for s in self._written if s in self._keep]
         self._written = [s for s in self._written if s not in kept]
         for written in kept:
-            self._reporter.report(written, {}, self._folder.path / "checkpoints" / step_name(written))
+            self._reporter.report(written, {}, self._folder.checkpoint(step_name(written)))
         for line in self._lines[self._reported :]:
             if line["step"] == step:
                 self._reporter.report(step, {k: v for k, v in line.items() if "/" in k}, None)
@@ -192,9 +193,9 @@ class Journal:
 
     def _check_same(self, step: int, found: str) -> None:
         """Compare a repetition's weights with those of the first time."""
-        held = self._folder.path / "checkpoints" / step_name(step) / checkpoint.MODEL
-        if step in self._there and held.is_file():
-            before = checkpoint.sha256_of(load_tensors(held.read_bytes()))
+        held = self._folder.get(f"checkpoints/{step_name(step)}/{checkpoint.MODEL}")
+        if step in self._there and held is not None:
+            before = checkpoint.sha256_of(load_tensors(held))
         elif step == self._spec.total_steps:
             before = self._folder.result()["weights_sha256"]
         else:

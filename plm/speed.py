@@ -54,7 +54,9 @@ class Speed:
         spec, length = self._spec, tokens / self._spec.batch_size
         objective = spec.objective.at(step, batch_size=spec.batch_size, seq_len=spec.seq_len)
         trained = spec.passes * objective.flops_per_token(self._shape, length)
-        flops = tokens * (trained + self._live * objective.teaching_flops_per_token(length))
+        live = self._live and objective.taught
+        taught = objective.teaching_flops_per_token(spec.data, length) if live else 0.0  # type: ignore[arg-type]
+        flops = tokens * (trained + taught)
         for sums in (self._all, self._lap):
             for i, number in enumerate((tokens, flops, seconds)):
                 sums[i] += number

@@ -12,7 +12,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from plm import checkpoint, environment, optim, teachers
 from plm.build import Built, Cache, build, seeded
+from plm.claim import Attempt, Busy, Lost
 from plm.data import tokenizer as tokenizers
 from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
@@ -32,7 +33,7 @@ from plm.predictions import to_parquet
 from plm.spec import RunSpec
 from plm.speed import Ahead, Speed
 from plm.step import train_step
-from plm.store import Attempt, Busy, Lost, RunFolder, Store
+from plm.store import RunFolder, Store
 from plm.taught import recalled, taught
 from plm.vocabulary import restrict
 
@@ -83,10 +84,16 @@ class Execution:
     """What it says is computed at each step (`live`), or once for all students of a store (`stored`; `plm.taught`)."""
     stored_top_k: int = 0
     """Of stored lessons that have to be made: logits of a position, where others will want more than this run does."""
+    lessons: int | None = None
+    """Of the stored lessons that the run began with: logits of a position, 0 for all; None: any that say enough."""
 
     def __post_init__(self) -> None:
         if self.teacher not in TEACHERS:
             raise ValueError(f"a teacher {self.teacher!r}: there are {', '.join(TEACHERS)}.")
+        if not (isinstance(self.stored_top_k, int) and self.stored_top_k >= 0):
+            raise ValueError(
+                f"stored_top_k {self.stored_top_k!r}: how many logits are kept, 0 for as many as are needed."
+            )
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,7 @@ def _loop(
     recall = None
     if teacher and execution.teacher == "stored":
         stream, recall = taught(spec, stream, teacher, folder.store, execution), recalled
+        execution = replace(execution, lessons=stream.lessons.top_k)
     built = build(spec, folder.store, cache)
     model = built.model
     spec.objective.check_built(model, spec.seq_len)

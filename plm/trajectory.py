@@ -187,7 +187,8 @@ def trajectory(
 
     Args:
         where: A run of ours; or its folder; a folder of folders named after their steps (`step_00000512`, `step1000`,
-            `checkpoint-500`, `...-step_20k`), or a list of such; a hub id whose branches are steps; a hub id with
+            `checkpoint-500`, `...-step_20k`), or a list of such; a repository as the hub's client keeps it
+            (`models--owner--model`, with `refs` and `snapshots`); a hub id whose branches are steps; a hub id with
             `{step}` in its name (`google/multiberts-seed_0-step_{step}k`, which needs `steps`) or in its revision
             (`owner/model@step{step}-*`, where `*` is any text). A `k` after it means thousands.
         steps: The steps that should be there; None: those that are, and of a run those that it was told to keep.
@@ -207,6 +208,8 @@ def trajectory(
     path = Path(where).expanduser()
     if (path / "spec.json").is_file():
         return _of_run_folder(path.resolve(), expected)
+    if (path / "refs").is_dir() and (path / "snapshots").is_dir():
+        return _of_copy(path.resolve(), expected, tokens_per_step)
     if path.is_dir():
         inside = [p for p in sorted(path.iterdir()) if p.is_dir() and STEP_NAME.search(p.name.lower())]
         if not inside:
@@ -263,6 +266,22 @@ def _of_folders(folders: list[Path], expected: tuple[int, ...] | None, tokens_pe
         places = [place for place in places if place[0] in expected]
     parent = folders[0].resolve().parent
     name = parent.name if all(p.resolve().parent == parent for p in folders) else folders[0].name
+    return Trajectory(name, tuple(places), expected, tokens_per_step)
+
+
+def _of_copy(path: Path, expected: tuple[int, ...] | None, tokens_per_step: int | None) -> Trajectory:
+    """A local copy of a repository: `refs/<branch>` holds a commit, whose files lie in `snapshots/<commit>`."""
+    refs = [ref for ref in sorted((path / "refs").rglob("*")) if ref.is_file()]
+    commits = {ref: path / "snapshots" / ref.read_text().strip() for ref in refs if STEP_NAME.search(ref.name.lower())}
+    places = sorted((step_of(ref.name), folder) for ref, folder in commits.items())
+    if not places:
+        raise ValueError(
+            f"{path}: of its revisions ({', '.join(ref.name for ref in refs) or 'none'}) none is named after a step, such "
+            "as step1000."
+        )
+    if expected is not None:
+        places = [place for place in places if place[0] in expected]
+    name = path.name.removeprefix("models--").replace("--", "/")
     return Trajectory(name, tuple(places), expected, tokens_per_step)
 
 

@@ -52,11 +52,11 @@ class By:
 
 
 def suited(value: Any, point: Point) -> tuple[Any, ...]:
-    """Expand `Suited` by the point's model and `By` by its axis; leave other values alone."""
+    """Expand `Suited` by the point's model or trajectory and `By` by its axis; leave other values alone."""
     from plm.recipes import NAMED
 
     if isinstance(value, Suited):
-        chosen = value.embedded if point["model"] in NAMED else value.otherwise
+        chosen = value.embedded if point["model" if "model" in point else "trajectory"] in NAMED else value.otherwise
     elif isinstance(value, By):
         chosen = value.values[point[value.axis]]
     else:
@@ -110,15 +110,17 @@ def names(*values: Any, form: str) -> Axis:
 def label(value: Any) -> Any:
     """How a value stands in tables and results: a path by its last part, a table's file without its ending.
 
-    A run's folder of checkpoints stands for the run; of `name:path` the path is shortened.
+    A run's folder of checkpoints stands for the run, a copy of a hub's repository (`models--owner--model`) for that; of `name:path` the path is shortened, of `path+path` each.
     """
     name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     if colon and Path(rest).is_absolute():
-        return f"{name}:{label(rest)}"
+        return f"{name}:{'+'.join(str(label(part)) for part in rest.split('+'))}"
     if not (isinstance(value, str) and Path(value).is_absolute()):
         return value
     if Path(value).name == "checkpoints":
         return Path(value).parent.name
+    if Path(value).name.startswith("models--"):
+        return Path(value).name.removeprefix("models--").replace("--", "/")
     return (
         Path(value).stem
         if Path(value).suffix in (".parquet", ".conllu", ".jsonl", ".json", ".csv", ".tsv")

@@ -1,12 +1,13 @@
 """In which order does a language model learn what, while it is pretrained?
 
-Read the checkpoints of a training, from its first step to its last, with every analysis that is asked for: which words it
-says again or fills in, by part of speech, what it finds acceptable, which facts it has, what its layers hold.
+Read the checkpoints of a training, from its first step to its last, with every analysis that can be asked of it: which
+words it says again or fills in, by part of speech, what it finds acceptable, which facts it has, what its layers hold.
 Beside each curve stands what scores as much without the ability.
 
 Source: Chiang et al. 2020. Hypothesis: function words before content words and proper nouns last, as their frequency
 says; knowledge of language and of the world do not grow with every step.
-A pretraining that is missing is made first. Other trainings: `trajectory=path/to/checkpoints` or a hub id with steps, and
+A pretraining that is missing is made first; with --follow its checkpoints are read as they appear, and so are those of a
+run that another process trains. Other trainings: `trajectory=path/to/checkpoints` or a hub id with steps, and
 `analysis=reconstruction:path/to/ud_english_ewt`; several at once are compared; `seed` is the pretraining seed.
 Cost and result: see --dry-run and --table.
 """
@@ -21,7 +22,7 @@ from sweeps.engine.launch import launch
 from sweeps.engine.sweep import Growth, Sweep
 
 
-def run(*, trajectory: str, analysis: str, size: int | str, step: int, seed: int) -> Reading:
+def run(*, trajectory: str, seed: int, analysis: str, size: int | str, step: int) -> Reading:
     """Read a training at a step."""
     return Reading(read_by(analysis, size), moment_of(trajectory, step, seed))
 
@@ -30,12 +31,12 @@ sweep = Sweep(
     run,
     over={
         "trajectory": trajectories("world-bert"),
-        "analysis": analyses("reconstruction", "prediction"),
+        "seed": seeds(1),
+        "analysis": analyses("each"),
         "size": sizes("usual"),
         "step": steps_of(Suited(("dense",), ("each",))),
-        "seed": seeds(1),
     },
-    growth=Growth(),
+    growth=Growth(beside="embryology_downstream"),
 )
 
 if __name__ == "__main__":

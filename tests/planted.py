@@ -16,6 +16,7 @@ def finish(spec: RunSpec, store: Store, metrics: dict[str, float], lines: Sequen
     folder = store.run(spec)
     folder.put_checkpoint(spec.total_steps, {"model.safetensors": b"weights", "config.json": b"{}"})
     spent = {"seconds": 1.0, "flops": 1.0, "tokens": 1, "notes": [], "steps": spec.total_steps}
+    spent |= {"speed": {"speed/tokens_per_second": 1000.0}}
     files = dict.fromkeys(VOUCHED, b"") | {
         "spec.json": spec.to_json().encode(),
         "result.json": json.dumps({"metrics": metrics} | spent).encode(),

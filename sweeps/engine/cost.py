@@ -104,11 +104,15 @@ def _estimated_length(spec: RunSpec, task: Task, store: Store) -> float:
     return float(np.mean([len(ids) for ids, _ in tokenizers.encode(tokenizer, texts, spec.seq_len)]))
 
 
-def counted(plan: Plan, store: Store, rate: float) -> Cost:
-    """What is missing of a plan by arithmetic alone; the seconds are those of one GPU at so many FLOPs a second."""
+def counted(plan: Plan, store: Store, rate: float, *, live: bool = False) -> Cost:
+    """What is missing of a plan by arithmetic alone; the seconds are those of one GPU at so many FLOPs a second.
+
+    Args:
+        live: Teachers are asked at each step.
+    """
     missing = [plan.runs[r] for r in plan.missing]
     work = {spec.run_id: flops(spec, store) for spec in missing}
-    size = sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing) + teaching.kept_bytes(missing)
+    size = sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing) + teaching.kept_bytes(plan, store, live=live)
     seconds = {run_id: each / rate for run_id, each in work.items()}
     total = sum(seconds.values())
     return Cost(len(missing), sum(work.values()), size, seconds, total, total / 3600)
@@ -117,7 +121,7 @@ def counted(plan: Plan, store: Store, rate: float) -> Cost:
 def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, local: bool) -> Cost:
     """Estimate what is missing of a plan; takes a few seconds for each kind of run."""
     missing = [plan.runs[r] for r in plan.missing]
-    pieces = teaching.pieces(missing)
+    pieces = teaching.pieces(plan, store, live=resources.live)
     kinds = {_kind(piece): piece for each in pieces.values() for piece in each}
     timed = timings(list(kinds.values()), resources, concurrency)
     per_kind = dict(zip(kinds, timed, strict=True))
@@ -131,7 +135,8 @@ def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, l
     return Cost(
         len(missing),
         sum(flops(spec, store) for spec in missing),
-        sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing) + teaching.kept_bytes(missing),
+        sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing)
+        + teaching.kept_bytes(plan, store, live=resources.live),
         seconds,
         wall,
         sum(seconds.values()) * resources.gpus / 3600,
@@ -253,6 +258,8 @@ def check_space(cost: Cost, store: Store) -> None:
     Raises:
         ValueError: with what is needed and what is free.
     """
+    if store.bucket:  # it grows
+        return
     there = next(p for p in (store.root, *store.root.parents) if p.exists())
     free = shutil.disk_usage(there).free
     if cost.bytes > free:

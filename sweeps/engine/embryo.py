@@ -1,8 +1,10 @@
 """What readings of trainings say: curves over the steps, when a class passes a threshold, and how sure that is.
 
 A curve is what was read; a crossing is read off its monotone fit, so that a dip does not undo what was passed and a peak
-of one step does not pass it. Intervals come from drawing anew what the analysis calls a cluster (the sentences), and the
-pretraining seeds where there are several; steps and classes share each draw, so that they can be compared.
+of one step does not pass it; a class that ends below the level again has lost it. Intervals come from drawing anew what
+the analysis calls a cluster (the sentences), and the pretraining seeds where there are several; steps and classes share
+each draw, so that they can be compared. Trainings of several vocabularies are also compared on the words that are one
+piece in all of them.
 
 Shape letters: R resamples, S steps, K seeds, C clusters.
 """
@@ -10,16 +12,18 @@ Shape letters: R resamples, S steps, K seeds, C clusters.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from plm import covariates, words
 from plm.analyses import Analysis, Unit
-from plm.reading import Reading
+from plm.analyses.knowledge import Knowledge
+from plm.reading import Reading, rows_of
 from plm.registry import member
 from plm.rng import numpy_stream
 from plm.store import RunFolder, Store
@@ -44,6 +48,8 @@ class Crossing:
     low: float | None
     high: float | None
     """Of the interval; None: beyond the last step."""
+    lost: bool = False
+    """The curve ends below the level after all."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class Growth:
     """(seed, step) -> the finished reading."""
     asked: int
     """Readings that were asked for."""
+    behind: tuple[int, ...] = ()
+    """Seeds that were asked for and have not been read so far: they are left out."""
+    only: frozenset[str] | None = None
+    """The ids of the words or facts that count; None: all."""
 
     @property
     def member(self) -> type[Analysis]:
@@ -71,12 +81,25 @@ class Growth:
     @cached_property
     def metrics(self) -> dict[tuple[int, int], dict[str, float]]:
         """(seed, step) -> the summary."""
-        return {at: run.result()["metrics"] for at, run in self.runs.items()}
+        if self.only is None:
+            return {at: run.result()["metrics"] for at, run in self.runs.items()}
+        summary: Any = self.member.summary  # of the rows alone
+        return {
+            at: summary(None, [row for row in rows_of(run) if row["id"] in self.only]) for at, run in self.runs.items()
+        }
 
     @cached_property
     def rows(self) -> int:
         """Things that were scored at each step."""
-        return int(next(iter(self.runs.values())).result()["rows"])
+        return int(next(iter(self.runs.values())).result()["rows"]) if self.only is None else len(self.only)
+
+    def _table(self, at: tuple[int, int], columns: Sequence[str]) -> dict[str, list[Any]]:
+        """Columns of the rows that were read with a seed at a step."""
+        table = _table(self.runs[at], columns if self.only is None else ["id", *columns])
+        if self.only is None:
+            return table
+        rows = [i for i, name in enumerate(table["id"]) if name in self.only]
+        return {column: [values[i] for i in rows] for column, values in table.items()}
 
     def names(self, family: str) -> list[str]:
         """What a family has numbers of at every step: `accuracy/DET`, or `accuracy` alone."""
@@ -91,9 +114,20 @@ class Growth:
         names = self.names(family)
         if unit is None:
             return {"": [name for name in names if "/" in name] or names}
-        table = _table(next(iter(self.runs.values())), unit.by)
-        found = {column: {f"{family}/{value}" for value in table[column]} for column in unit.by}
-        return {column: own for column in unit.by if (own := [name for name in names if name in found[column]])}
+        found = {f"{family}/{group}": column for group, column in self._columns(unit).items()}
+        return {column: own for column in unit.by if (own := [name for name in names if found.get(name) == column])}
+
+    def _columns(self, unit: Unit) -> dict[str, str]:
+        """Which column a group's name is a value of; of two, the last."""
+        table = self._table(next(iter(self.runs)), unit.by)
+        return {str(value): column for column in unit.by for value in table[column] if value not in (None, "")}
+
+    def told(self) -> str:
+        """What the rows say that no number does, as Markdown; of the first seed."""
+        if self.member.told.__func__ is Analysis.told.__func__:  # type: ignore[attr-defined]  # so that none is read
+            return ""
+        read = {step: rows_of(self.runs[self.seeds[0], step]) for step in self.steps}
+        return f"## {self.analysis} of {self.training}, in full\n\n{self.member.told(read)}"
 
     def curve(self, name: str) -> Curve:
         """A number at each step, the mean over seeds."""
@@ -117,7 +151,22 @@ class Growth:
         for group in sums:
             above, below = (np.einsum("rc,ksc->rks", weights, part[group]) for part in (sums, counts))
             shares = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
-            found[f"{family}/{group}"] = np.take_along_axis(shares, drawn[:, :, None], axis=1).mean(1)
+            if (counts[group].sum((0, 1)) > 0).sum() > 1 or len(self.seeds) > 1:  # one cluster alone does not vary
+                found[f"{family}/{group}"] = np.take_along_axis(shares, drawn[:, :, None], axis=1).mean(1)
+        return found | self._adjusted(weights, drawn)
+
+    def _adjusted(self, weights: Any, drawn: Any) -> dict[str, Draws]:
+        """Curves of classes with the covariates taken off, in the same draws; empty where there are no covariates."""
+        if covariates.ADJUSTED not in self.member.curves or not self.names(covariates.ADJUSTED):
+            return {}
+        tables = {at: self._table(at, covariates.COLUMNS) for at in self.runs}
+        there = dict.fromkeys(value for table in tables.values() for value in table[covariates.CLUSTER])
+        clusters = {value: i for i, value in enumerate(there)}
+        each = {at: covariates.adjusted(table, clusters, weights) for at, table in tables.items()}
+        found = {}
+        for name in self.names(covariates.ADJUSTED):
+            curves = np.array([[each[seed, step][name] for step in self.steps] for seed in self.seeds])  # (K, S, R)
+            found[name] = np.take_along_axis(curves.transpose(2, 0, 1), drawn[:, :, None], axis=1).mean(1)
         return found
 
     def _over_seeds(self, family: str, drawn: Any) -> dict[str, Draws]:
@@ -129,16 +178,16 @@ class Growth:
 
     def _sums(self, unit: Unit) -> tuple[dict[str, Any], dict[str, Any], int]:
         """Of each group the sums and counts (K, S, C) of the value, and how many clusters there are."""
-        tables = {at: _table(run, (unit.value, unit.cluster, *unit.by)) for at, run in self.runs.items()}
+        tables = {at: self._table(at, (unit.value, unit.cluster, *unit.by)) for at in self.runs}
         there = dict.fromkeys(value for table in tables.values() for value in table[unit.cluster])
         clusters = {value: i for i, value in enumerate(there)}
         shape = (len(self.seeds), len(self.steps), len(clusters))
-        sums, counts = dict[str, Any](), dict[str, Any]()
+        sums, counts, own = dict[str, Any](), dict[str, Any](), self._columns(unit)
         for (seed, step), table in tables.items():
             at = (self.seeds.index(seed), self.steps.index(step))
             for column in unit.by:
                 for group, cluster, value in zip(table[column], table[unit.cluster], table[unit.value], strict=True):
-                    if value is not None and group != "":
+                    if value is not None and own.get(str(group)) == column:
                         sums.setdefault(str(group), np.zeros(shape))[*at, clusters[cluster]] += value
                         counts.setdefault(str(group), np.zeros(shape))[*at, clusters[cluster]] += 1
         return sums, counts, len(clusters)
@@ -164,11 +213,18 @@ class Growth:
         """
         own = passed(self.steps, monotone(self.curve(name)[None]), level, relative=relative, above=above)[0]
         fits = self._fits.get(name, np.empty((0, len(self.steps))))
+        lost = bool(np.isfinite(own)) and self._ends_below(name, level, relative=relative, above=above)
         if not len(fits):
-            return Crossing(_finite(own), None, None)
+            return Crossing(_finite(own), None, None, lost)
         ends = np.sort(passed(self.steps, fits, level, relative=relative, above=above))
         low, high = (ends[round(q * (len(ends) - 1))] for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-        return Crossing(_finite(own), _finite(low), _finite(high))
+        return Crossing(_finite(own), _finite(low), _finite(high), lost)
+
+    def _ends_below(self, name: str, level: float, *, relative: bool, above: float) -> bool:
+        """Whether a curve is below a level at the last step, with all of its interval if it has one."""
+        curve, band = self.curve(name), self.band(name)
+        goal = above + level * (monotone(curve[None])[0, -1] - above) if relative else level
+        return bool((band[1] if band else curve)[-1] < goal - 1e-12)
 
 
 def collect(plan: Plan, store: Store) -> list[Growth]:
@@ -184,7 +240,36 @@ def collect(plan: Plan, store: Store) -> list[Growth]:
             at = (int(cell.point.get("seed", 0)), int(cell.point[axes.step]))
             groups.setdefault(key, {})[at] = RunFolder(store, cell.spec.run_id)
     found = (_growth(training, analysis, rest, runs) for (training, analysis, rest), runs in groups.items())
-    return [one for one in found if one is not None]
+    there = [one for one in found if one is not None]
+    return [*there, *same_words(there)]
+
+
+def same_words(found: Sequence[Growth]) -> list[Growth]:
+    """Trainings that are read alike once more, on the words, or facts' objects, that are one piece in every vocabulary."""
+    alike: dict[tuple[Any, ...], list[Growth]] = {}
+    for growth in found:
+        if growth.member.unit is words.UNIT or growth.member is Knowledge:
+            alike.setdefault((growth.analysis, growth.rest), []).append(growth)
+    again = []
+    for growths in alike.values():
+        there = [_scored(growth) for growth in growths]
+        common = frozenset.intersection(
+            *(frozenset(one for one, pieces in own.items() if pieces == 1) for own in there)
+        )
+        if len(growths) > 1 and common and any(len(common) < len(own) for own in there):
+            said = ("words", "of one piece in every vocabulary")
+            again += [replace(growth, rest=(*growth.rest, said), only=common) for growth in growths]
+    return again
+
+
+def _scored(growth: Growth) -> dict[str, int]:
+    """What was scored, and in how many pieces it is; facts are asked for only where their object is one."""
+    run = next(iter(growth.runs.values()))
+    if growth.member is Knowledge:
+        return dict.fromkeys(_table(run, ("id",))["id"], 1)
+    table = _table(run, ("id", "pieces", "right"))
+    rows = zip(table["id"], table["pieces"], table["right"], strict=True)
+    return {name: pieces for name, pieces, right in rows if right is not None}
 
 
 def _growth(training: str, analysis: str, rest: Any, asked: Mapping[tuple[int, int], RunFolder]) -> Growth | None:
@@ -192,12 +277,26 @@ def _growth(training: str, analysis: str, rest: Any, asked: Mapping[tuple[int, i
     done = {at: run for at, run in asked.items() if run.status() == "done"}
     if not done:
         return None
-    seeds = sorted({seed for seed, _ in done})
-    steps = [step for step in sorted({step for _, step in done}) if all((seed, step) in done for seed in seeds)]
-    if not steps:  # seeds that have not one step in common: the first alone
-        seeds, steps = seeds[:1], sorted(step for seed, step in done if seed == seeds[0])
+    seeds = _abreast(done)
+    steps = sorted(set.intersection(*({step for own, step in done if own == seed} for seed in seeds)))
     runs = {(seed, step): done[seed, step] for seed in seeds for step in steps}
-    return Growth(training, analysis, rest, tuple(steps), tuple(seeds), runs, len(asked))
+    behind = tuple(sorted({seed for seed, _ in asked} - {*seeds}))
+    return Growth(training, analysis, rest, tuple(steps), seeds, runs, len(asked), behind)
+
+
+def _abreast(done: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    """The seeds that are shown together: of those that were read as far as any, as many as share most steps.
+
+    A seed that has just begun would else cut off the curves of the others.
+    """
+    steps: dict[int, set[int]] = {}
+    for seed, step in sorted(done):
+        steps.setdefault(seed, set()).add(step)
+    last = max(map(max, steps.values()))
+    far = sorted((seed for seed in steps if last in steps[seed]), key=lambda seed: -len(steps[seed]))
+    shared = [set.intersection(*(steps[seed] for seed in far[:count])) for count in range(1, len(far) + 1)]
+    count = max(range(1, len(far) + 1), key=lambda count: (count * len(shared[count - 1]), count))
+    return tuple(sorted(far[:count]))
 
 
 def _table(run: RunFolder, columns: Sequence[str]) -> dict[str, list[Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,10 +16,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from plm.covariates import ADJUSTED
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
-from sweeps.engine.embryo import LEVELS, Curve, Growth
-from sweeps.engine.embryo_tables import baseline, by_analysis, caption, count, ordered, reached, short
+from sweeps.engine.embryo import CLEAR, LEVELS, Curve, Growth
+from sweeps.engine.embryo_tables import baseline, baseline_said, by_analysis, caption, count, ordered, reached, short
 from sweeps.engine.figures import DASHES, legend, put
 
 WIDTH, HEIGHT, ACROSS = 2.3, 1.9, 5
@@ -27,10 +28,18 @@ WIDTH, HEIGHT, ACROSS = 2.3, 1.9, 5
 MOST = 14
 """Lines that one panel can hold; of more classes those that have most rows."""
 STEP = "pretraining step (log scale)"
+SAYS = {ADJUSTED: "share right, frequency, surprise and class size taken off"}
+"""Families whose name does not say what they are."""
 
 
-def save(name: str, found: Sequence[Growth], store: Store) -> list[str]:
-    """Draw and write all figures; their keys in the store."""
+def save(
+    name: str, found: Sequence[Growth], beside: Mapping[str, Mapping[str, Mapping[int, float]]], store: Store
+) -> list[str]:
+    """Draw and write all figures; their keys in the store.
+
+    Args:
+        beside: Training -> task -> step -> score, of what was fine-tuned from the same models.
+    """
     keys: list[str] = []
     groups = by_analysis(found)
     short = [analysis.partition(",")[0] for analysis in groups]
@@ -42,12 +51,14 @@ def save(name: str, found: Sequence[Growth], store: Store) -> list[str]:
             keys += put(classes(growths, kind), name, of, f"classes{apart}", store)
             if growths[0].member.unit:  # a share of things that are right, which has a plateau
                 keys += put(order(growths, kind), name, of, f"order{apart}", store)
+                if growths[0].names(ADJUSTED):
+                    keys += put(order(growths, kind, ADJUSTED), name, of, f"order{apart}-{ADJUSTED}", store)
         for family in growths[0].member.curves[1:]:
             if growths[0].names(family):
                 keys += put(several(growths, family), name, of, family, store)
     for training in dict.fromkeys(growth.training for growth in found):
-        own = [growth for growth in found if growth.training == training]
-        keys += put(glance(own), name, training.replace("/", "--"), "glance", store)
+        own = [growth for growth in found if growth.training == training and growth.only is None]
+        keys += put(glance(own, beside.get(training, {})), name, training.replace("/", "--"), "glance", store)
     return keys
 
 
@@ -68,11 +79,11 @@ def classes(growths: Sequence[Growth], kind: str) -> Figure:
             ax.set_title(
                 " ".join(filter(None, (short(name), f"(n {n})" if (n := count(growths[0], name)) else ""))), fontsize=8
             )
-            _steps(ax, growths)
+            over_steps(ax, _last(growths))
         for i, ax in enumerate(axes.flat):
             ax.set_visible(i < len(names))
             ax.tick_params(labelbottom=i + across >= len(names))
-        figure.supylabel(growths[0].member.curves[0], fontsize=9)
+        figure.supylabel(f"{growths[0].member.curves[0]}, over pretraining steps (log scale)", fontsize=9)
         _finish(figure, list(axes.flat[: len(names)]), growths)
     return figure
 
@@ -89,11 +100,15 @@ def _class(ax: Axes, growth: Growth, name: str, i: int) -> None:
             label=f"{growth.training}, words of one piece",
         )  # fmt: skip
     if i == 0 and (level := baseline(growth, name)) is not None:
-        ax.axhline(level, color="0.45", linewidth=0.9, dashes=(5, 3), label=f"baseline: {growth.member.baseline}")
+        ax.axhline(level, color="0.45", linewidth=0.9, dashes=(5, 3), label=baseline_said(growth))
 
 
-def order(growths: Sequence[Growth], kind: str) -> Figure:
-    """Beside each other for each training: all curves as shares of their last value, and when they pass levels of it."""
+def order(growths: Sequence[Growth], kind: str, family: str | None = None) -> Figure:
+    """Beside each other for each training: all curves as shares of their last value, and when they pass levels of it.
+
+    Args:
+        family: Whose numbers of the classes are drawn; None: the first of the analysis. Their order stays that of the first.
+    """
     names = _most(growths[0], ordered(growths[0], kind))
     tall = max(3.4, 1.5 + 0.25 * len(names))
     with plt.rc_context(STYLE):
@@ -102,16 +117,18 @@ def order(growths: Sequence[Growth], kind: str) -> Figure:
         )
         for (left, right), growth in zip(axes, growths, strict=True):
             own = [name for name in names if name in growth.kinds.get(kind, ())]
+            if family is not None:
+                own = [one for name in own if (one := f"{family}/{short(name)}") in growth.names(family)]
             for i, name in enumerate(own):
                 left.plot(growth.steps, rescaled(growth.curve(name)), label=short(name), **_look(i))
             left.axhline(1.0, color="0.7", linewidth=0.8)
             left.set_ylabel("share of the last step's value")
-            left.set_title(growth.training, fontsize=9)
+            left.set_title(", ".join([growth.training, *filter(None, [SAYS.get(family or "")])]), fontsize=9)
             left.set_ylim(0, 1.3)
-            _steps(left, growths)
+            over_steps(left, _last(growths))
             left.set_xlabel(STEP)
             _dots(right, growth, own)
-            _steps(right, growths)
+            over_steps(right, _last(growths))
             right.set_xlabel(STEP)
         axes[0][0].legend(fontsize=7, frameon=False, ncols=2, loc="upper left")
         _finish(figure, [], growths)
@@ -154,32 +171,69 @@ def several(growths: Sequence[Growth], family: str) -> Figure:
                 ax.plot(growth.steps, growth.curve(name), label=short(name), **_look(i))
             ax.set_title(growth.training + f", the first {MOST} of {len(names)}" * (len(names) > MOST), fontsize=9)
             ax.set_xlabel(STEP)
-            _steps(ax, growths)
-        axes[0][0].set_ylabel(family)
+            over_steps(ax, _last(growths))
+        axes[0][0].set_ylabel(SAYS.get(family, family))
         _finish(figure, list(axes[0]), growths)
     return figure
 
 
-def glance(growths: Sequence[Growth]) -> Figure:
-    """All analyses of one training over one axis, each as a share of its last value."""
+def glance(growths: Sequence[Growth], beside: Mapping[str, Mapping[int, float]]) -> Figure:
+    """One page of a training: when each ability comes, fine-tuning's scores among them; below, what is no ability."""
+    able = {f"{growth.analysis} ({growth.member.curves[0]}": _whole(growth) for growth in growths if growth.member.unit}
+    able |= {f"{task} (score": (tuple(scores), np.array(list(scores.values()))) for task, scores in beside.items()}
+    others = [growth for growth in growths if growth.member.unit is None]
+    heights = [3.6] * bool(able) + [1.3] * len(others)
     with plt.rc_context(STYLE):
-        figure, ax = plt.subplots(figsize=(8.2, 4.6), layout="constrained")
-        for i, growth in enumerate(growths):
-            family = growth.member.curves[0]
-            names = [family] if family in growth.names(family) else growth.names(family)
-            curve = np.mean([growth.curve(name) for name in names], axis=0)
-            ax.plot(growth.steps, rescaled(curve), label=f"{growth.analysis} ({family} {curve[-1]:.2f})", **_look(i))
-        ax.axhline(1.0, color="0.7", linewidth=0.8)
-        ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
-        ax.set_ylabel("share of the last step's value")
-        ax.set_xlabel(STEP)
-        _steps(ax, growths)
-        handles, labels = legend([ax])
+        figure, axes = plt.subplots(
+            len(heights), 1, figsize=(9.2, 1.2 + sum(heights)), sharex=True, squeeze=False, layout="constrained",
+            height_ratios=heights,
+        )  # fmt: skip
+        if able:
+            _gains(axes[0][0], able)
+        for ax, growth in zip(axes[bool(able) :, 0], others, strict=True):
+            _range(ax, growth)
+        for ax in axes.flat:
+            over_steps(ax, _last(growths))
+        axes[-1][0].set_xlabel(STEP)
+        handles, labels = legend(list(axes.flat))
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
-        ax.set_title(f"{growths[0].training}: all abilities over pretraining", fontsize=10)
+        figure.suptitle(f"{growths[0].training}: when each ability comes", fontsize=10, x=0.02, ha="left")
         rows = ", ".join(f"{growth.analysis} {growth.rows:,}" for growth in growths)
-        figure.supxlabel(f"in brackets the last value; rows a step: {rows}", fontsize=7, wrap=True)
+        figure.supxlabel(
+            f"in brackets the value at the first step and at the last; rows a step: {rows}", fontsize=7, wrap=True
+        )
     return figure
+
+
+def _whole(growth: Growth) -> tuple[tuple[int, ...], Curve]:
+    """Steps, and one number for all of an analysis: that of no class, or the mean over classes."""
+    family = growth.member.curves[0]
+    names = [family] if family in growth.names(family) else growth.names(family)
+    return growth.steps, np.mean([growth.curve(name) for name in names], axis=0)
+
+
+def _gains(ax: Axes, curves: Mapping[str, tuple[Sequence[int], Curve]]) -> None:
+    """Each curve from 0 at the first step to 1 at the last; of one that hardly rises only the name."""
+    for i, (name, (steps, curve)) in enumerate(curves.items()):
+        gain, label = curve[-1] - curve[0], f"{name} {curve[0]:.2f} to {curve[-1]:.2f})"
+        if gain < CLEAR:
+            ax.plot([], [], linestyle="", label=f"{label}: hardly rises")
+        else:
+            ax.plot(steps, (curve - curve[0]) / gain, label=label, **_look(i))
+    ax.axhline(1.0, color="0.7", linewidth=0.8)
+    ax.set_ylim(-0.2, 1.3)
+    ax.set_ylabel("share of the gain from first to last step")
+
+
+def _range(ax: Axes, growth: Growth) -> None:
+    """The mean of an analysis over its layers or heads, and from the least to the greatest."""
+    family = growth.member.curves[0]
+    each = np.array([growth.curve(name) for name in growth.names(family)])
+    ax.plot(growth.steps, each.mean(0), color="0.2", linewidth=1.3)
+    ax.fill_between(growth.steps, each.min(0), each.max(0), color="0.2", alpha=0.15, linewidth=0)
+    ax.set_title(
+        f"{growth.analysis}: {family}, mean of {len(each)} (shaded: least to greatest)", fontsize=8, loc="left"
+    )
 
 
 def rescaled(curve: Curve) -> Curve:
@@ -203,9 +257,12 @@ def _look(i: int) -> dict[str, Any]:
     }
 
 
-def _steps(ax: Axes, growths: Sequence[Growth]) -> None:
+def _last(growths: Sequence[Growth]) -> int:
+    return max(growth.steps[-1] for growth in growths)
+
+
+def over_steps(ax: Axes, last: int) -> None:
     """A log axis that has room for step 0."""
-    last = max(growth.steps[-1] for growth in growths)
     powers = [10**k for k in range(int(math.log10(max(last, 1))) + 1)]
     ax.set_xscale("symlog", linthresh=1, linscale=0.4)
     ax.set_xticks([0, *powers], ["0", *(f"{p:,}" for p in powers)])

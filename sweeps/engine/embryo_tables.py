@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from plm.covariates import ADJUSTED
 from sweeps.engine.embryo import LEVELS, Crossing, Growth
 
 HEADINGS = (
@@ -18,19 +19,29 @@ HEADINGS = (
     "baseline",
     "half of the way from baseline",
     "half of plateau",
+    "half of plateau, covariates off",
     "50%",
     "80%",
     "90%",
 )
 COVARIATES = {"log_count": "mean log count", "mean_id": "mean token id", "types": "number of types"}
 """Families of a summary that the order of classes is held against, and what they are."""
+BASELINES = {
+    "guess": "always the class's commonest word",
+    "type_guess": "each word's commonest label",
+    "commonest": "always the relation's commonest object",
+    "chance": "a coin",
+}
+"""Families of a summary that are baselines, and what they are."""
 
 
 def table(growth: Growth) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows, a kind of classes after the other; the last columns are absolute levels."""
+    """Headings and rows, a kind of classes after the other; the last columns are absolute levels. None is empty."""
     whole = [name for name in growth.names(growth.member.curves[0]) if "/" not in name]
     named = [name for kind in growth.kinds for name in ordered(growth, kind)]
-    return list(HEADINGS), [_row(growth, name) for name in dict.fromkeys([*named, *whole])]
+    rows = [_row(growth, name) for name in dict.fromkeys([*named, *whole])]
+    filled = [i for i in range(len(HEADINGS)) if any(row[i] for row in rows)]
+    return [HEADINGS[i] for i in filled], [[row[i] for i in filled] for row in rows]
 
 
 def _row(growth: Growth, name: str) -> list[str]:
@@ -49,11 +60,12 @@ def _row(growth: Growth, name: str) -> list[str]:
 def _crossings(growth: Growth, name: str, above: float | None) -> list[str]:
     """When a class passes some levels; nothing of what is no share of things that are right, and may well fall."""
     if growth.member.unit is None:
-        return [""] * (2 + len(LEVELS))
-    first = growth.steps[0]
+        return [""] * (3 + len(LEVELS))
+    first, adjusted = growth.steps[0], f"{ADJUSTED}/{short(name)}"
     return [
         "" if above is None else said(growth.crossing(name, 0.5, relative=True, above=above), first),
         said(growth.crossing(name, 0.5, relative=True), first),
+        said(growth.crossing(adjusted, 0.5, relative=True), first) if adjusted in growth.names(ADJUSTED) else "",
         *(said(growth.crossing(name, level, relative=False), first) for level in LEVELS),
     ]
 
@@ -81,6 +93,11 @@ def baseline(growth: Growth, name: str) -> float | None:
     return growth.level(found) if family and found in growth.names(family) else None
 
 
+def baseline_said(growth: Growth) -> str:
+    """What the baseline of an analysis is."""
+    return f"baseline: {BASELINES.get(str(growth.member.baseline), growth.member.baseline)}"
+
+
 def count(growth: Growth, name: str) -> str:
     """How many things a class has, where the analysis says."""
     found = f"words/{short(name)}"
@@ -93,7 +110,7 @@ def said(crossing: Crossing, first: int = 0) -> str:
     def moment(step: float | None) -> str:
         return ">" if step is None else "<" if 0 < step <= first else f"{step:.0f}"
 
-    own = moment(crossing.step)
+    own = moment(crossing.step) + ", then lost" * crossing.lost
     if crossing.low is None and crossing.high is None:
         return own
     return f"{own} [{moment(crossing.low)}, {moment(crossing.high)}]"
@@ -105,12 +122,30 @@ def caption(growth: Growth) -> list[str]:
     drawn = ([f"{growth.member.unit.cluster}s"] if growth.member.unit else []) + ["pretraining seeds"] * several
     lines = [
         f"{growth.rows:,} rows at each of {len(growth.steps)} steps ({growth.steps[0]} to {growth.steps[-1]}), "
-        f"{len(growth.seeds)} pretraining seed{'s' * several}; {len(growth.runs)} of {growth.asked} readings",
+        f"{len(growth.seeds)} pretraining seed{'s' * several}{_behind(growth)}; {len(growth.runs)} of {growth.asked} readings",
         f"95%: {' and '.join(drawn)} drawn anew" if drawn else "no intervals: one seed, and no mean over rows",
-        "a step: where the monotone fit passes a level, between two steps on a log scale; > beyond the last one read, < before the first",
     ]
+    if growth.member.unit:
+        lines.append(
+            "a step: where the monotone fit passes a level, between two steps on a log scale; > beyond the last one read, "
+            "< before the first"
+        )
+    if growth.member.baseline:
+        lines.append(baseline_said(growth))
+    if growth.names(ADJUSTED):
+        lines.append(
+            "covariates off: a regression of being right takes off word frequency, n-gram surprise and class size"
+        )
+    elif ADJUSTED in growth.member.curves:
+        lines.append("no covariates: which text this model was trained on is not known (say GOLD+TEXT)")
     follows = covariates(growth) if growth.member.unit else []
     return lines + [f"order of half of plateau, Spearman over classes: {'; '.join(follows)}"] * bool(follows)
+
+
+def _behind(growth: Growth) -> str:
+    """Seeds that are left out."""
+    seeds = ", ".join(map(str, growth.behind))
+    return f" (left out as not read so far: {seeds})" if growth.behind else ""
 
 
 def covariates(growth: Growth) -> list[str]:

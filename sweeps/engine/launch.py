@@ -90,6 +90,14 @@ def parser(sweep: Sweep) -> argparse.ArgumentParser:
     )
     parser.add_argument("--state", metavar="DIR", help="where a search's database lies (default: in the store)")
     parser.add_argument("--keep-weights", action="store_true", help="keep the final weights of fine-tuning runs")
+    parser.add_argument(
+        "--live", action="store_true", help="ask teachers at each step, also where storing what they say is cheaper"
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="start from a checkpoint as soon as it is there, while its run still trains, here or in another process",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would run and what it costs, and stop")
     parser.add_argument(
         "--rate", type=_rate, metavar="FLOPS", help="of --dry-run: GPU-hours by so many FLOPs a second, without a probe"
@@ -163,6 +171,8 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
         raise ValueError(
             "--num-trials and --state are for searches; this sweep is a grid: its axes say how many runs it has."
         )
+    if sweep.space and given.follow:
+        raise ValueError("--follow is for grids: what a search starts from is made before it.")
     axes = _read_axes(sweep, given.axes)  # before the heavier imports: a wrong word answers at once
 
     from rich.console import Console
@@ -174,12 +184,15 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
     from sweeps.engine.worker import Resources
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    store, resources = Store.at(given.store), Resources(given.cpus, given.gpus, given.workers, given.shard)
+    store = Store.at(given.store)
+    resources = Resources(given.cpus, given.gpus, given.workers, given.shard, given.live)
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     if sweep.space:
         return _search(sweep, axes, store, resources, given, console)
     with stand_ins.allowed() if given.dry_run else contextlib.nullcontext():
         planned = plan(sweep, store, axes, smoke=given.smoke)
+    for line in planned.left_out:
+        console.print(line, highlight=False, soft_wrap=True)
     if given.table:
         show.grid(planned, store, console, draw=False)
         return DONE
@@ -189,11 +202,11 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
         at_a_time = 0 if given.local else _concurrency(given)
         show.grid_cost(planned, store, resources, at_a_time, given.rate, console)
         return DONE
+    from sweeps.engine.follow import Follow
     from sweeps.engine.schedule import Schedule
 
-    return _execute(
-        Schedule(planned), store, resources, given, console, lambda: show.grid(planned, store, console, draw=True)
-    )
+    schedule = Schedule(planned, follow=Follow(store) if given.follow else None)
+    return _execute(schedule, store, resources, given, console, lambda: show.grid(planned, store, console, draw=True))
 
 
 def _search(

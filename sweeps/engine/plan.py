@@ -6,8 +6,9 @@ Everything that can be known before a worker starts is checked here, so that a w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from plm.data import tokenizer as tokenizers
@@ -18,6 +19,7 @@ from plm.spec import Checkpoint, RunSpec
 from plm.stand_ins import is_stand_in
 from plm.store import Store
 from plm.tasks import load
+from search_spaces.analyses import SEED, pretraining_seed
 from search_spaces.axis import label
 from sweeps.engine.sweep import Point, Sweep, extremes, points, shrunk
 
@@ -58,6 +60,8 @@ class Plan:
     """The steps of each parent that its children start from."""
     status: dict[str, str] = field(compare=False)
     """What the store knew of each run when the plan was made."""
+    left_out: tuple[str, ...] = ()
+    """What was asked for, though not by name, and cannot be answered: in words, with the reason."""
 
     def __add__(self, more: Plan) -> Plan:
         """Both together."""
@@ -66,7 +70,12 @@ class Plan:
             for run_id in {**self.keep, **more.keep}
         }
         return Plan(
-            self.sweep, (*self.cells, *more.cells), self.runs | more.runs, keep, more.status | self.status
+            self.sweep,
+            (*self.cells, *more.cells),
+            self.runs | more.runs,
+            keep,
+            more.status | self.status,
+            self.left_out,
         )  # what is known of a run already has its say
 
     @cached_property
@@ -114,9 +123,40 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     if smoke:
         sweep, asked = shrunk(sweep), extremes(asked)
     cells = [Cell(point, spec) for point in asked if (spec := sweep.run(**point)) is not None]
+    _check_home(sweep, cells, store)
+    cells, left_out = _answerable(sweep, cells, given or {})
     if not cells:
-        raise ValueError("the sweep has no cell for these values.")
-    return arrange(sweep, cells, store)
+        raise ValueError(" ".join(["the sweep has no cell for these values.", *left_out]))
+    return replace(arrange(sweep, cells, store), left_out=left_out)
+
+
+def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -> tuple[list[Cell], tuple[str, ...]]:
+    """Leave out what a model cannot be asked, where `each` analysis was asked for and not that one by its name."""
+    if sweep.growth is None:
+        return list(cells), ()
+    name, kept, why = sweep.growth.analysis, list[Cell](), dict[tuple[Any, Any], str]()
+    axis = sweep.axis(name)
+    named = (axis.read(given[name]) if name in given else axis).values
+    for cell in cells:
+        try:
+            if isinstance(cell.spec, Reading) and cell.point[name] not in named:
+                cell.spec.check()
+            kept.append(cell)
+        except ValueError as error:
+            why[cell.labels[sweep.growth.training], cell.labels[name]] = str(error)
+    return kept, tuple(f"{what} of {training} is left out: {reason}" for (training, what), reason in why.items())
+
+
+def _check_home(sweep: Sweep, cells: Sequence[Cell], store: Store) -> None:
+    """Refuse the folder of a run of another store: here it would be trained anew."""
+    trainings = ((cell.point[sweep.growth.training], pretraining_seed(cell.point)) for cell in cells if sweep.growth)
+    for training, seed in dict.fromkeys(trainings):
+        folder = Path(str(training).replace(SEED, str(seed)))
+        if (folder / "spec.json").is_file() and Store.at(folder.parents[1]).location != store.location:
+            raise ValueError(
+                f"{folder} is a run of another store. Work in that one (--store {folder.parents[1]}), or read its "
+                f"checkpoints as they are: {folder}/checkpoints."
+            )
 
 
 def arrange(sweep: Sweep, cells: Sequence[Cell], store: Store) -> Plan:

@@ -79,7 +79,7 @@ def _record(name: str, store: Store) -> dict[str, Any]:
     document = store.json(key) if store.get(key) is not None else {"cells": []}
     if not isinstance(document, dict) or "cells" not in document:
         raise ValueError(
-            f"{store.root / key} is damaged (it has no cells). Remove it: only the union of past calls is lost."
+            f"{store.where(key)} is damaged (it has no cells). Remove it: only the union of past calls is lost."
         )
     return document
 

@@ -1,4 +1,5 @@
-"""The plan as a graph that is run by readiness: a run may start when its parents are done.
+"""The plan as a graph that is run by readiness: a run may start when its parents are done, or, where they are followed,
+when they have come to the step that it starts from.
 
 One object answers "what next?" for every way of executing, so that parents come first, children of a failed parent are
 blocked, and nothing is handed out twice. The plan of a grid is complete from the start; that of a search grows.
@@ -10,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from plm.reading import Spec
+from plm.spec import Checkpoint
 from sweeps.engine.plan import INCOMPLETE, Plan
 
 if TYPE_CHECKING:
+    from sweeps.engine.follow import Follow
     from sweeps.engine.rungs import Rungs
 
 BLOCKED = "blocked"
@@ -57,6 +60,8 @@ class Schedule:
 
     plan: Plan
     source: Source | None = None
+    follow: Follow | None = None
+    """Where checkpoints of unfinished runs are looked for; what another process trains is then left to it."""
     state: dict[str, str] = field(default_factory=dict)
     _begun: dict[str, object] = field(default_factory=dict)
     """What each running run was told to keep."""
@@ -65,14 +70,12 @@ class Schedule:
         self.state = {run_id: "done" if self.plan.status[run_id] == "done" else "waiting" for run_id in self.plan.runs}
 
     def next(self) -> Spec | None:
-        """A run that may start now, marked as running; None: nothing can start before something else ends."""
+        """A run that may start now, marked as running; None: nothing can start before something else has happened."""
         while True:
             for run_id, state in self.state.items():
-                if state == "waiting":
-                    parents = {self.state[c.run.run_id] for c in self.plan.runs[run_id].parents()}
-                    if parents <= {"done"}:
-                        self.state[run_id], self._begun[run_id] = "running", self._kept(run_id)
-                        return self.plan.runs[run_id]
+                if state == "waiting" and self._ready(self.plan.runs[run_id]):
+                    self.state[run_id], self._begun[run_id] = "running", self._kept(run_id)
+                    return self.plan.runs[run_id]
             if self.source is None or not self.source.extend(self):
                 return None
 
@@ -92,9 +95,19 @@ class Schedule:
         """
         more = outcome == "done" and self._begun.get(run_id, self._kept(run_id)) != self._kept(run_id)
         self.state[run_id] = "waiting" if more else outcome
-        self._block()
+        if outcome != "done":  # at 100,000 runs a pass over them takes seconds
+            self._block()
         if self.source:
             self.source.ended(self, run_id)
+
+    def _ready(self, spec: Spec) -> bool:
+        if self.follow and spec.run_id in self.plan.keep and self.follow.elsewhere(spec):
+            return False
+        return all(self._there(checkpoint) for checkpoint in spec.parents())
+
+    def _there(self, checkpoint: Checkpoint) -> bool:
+        state = self.state[checkpoint.run.run_id]
+        return state == "done" or (self.follow is not None and self.follow.has(checkpoint))
 
     def _kept(self, run_id: str) -> object:
         return self.plan.keep.get(run_id), self.plan.keep_state.get(run_id)
@@ -102,7 +115,8 @@ class Schedule:
     def _block(self) -> None:
         for child, spec in self.plan.runs.items():  # parents come before children, so one pass reaches them all
             if self.state[child] == "waiting" and any(
-                self.state[c.run.run_id] not in ("done", "waiting", "running") for c in spec.parents()
+                self.state[c.run.run_id] not in ("done", "waiting", "running") and not self._there(c)
+                for c in spec.parents()
             ):
                 self.state[child] = BLOCKED
 

@@ -51,11 +51,11 @@ def grid_cost(
     lines += [f"{shared} runs answer several cells, as baselines do, which spares {spared}"] * (shared > 0)
     if planned.unresolved:
         lines.append(f"known by their numbers alone, not fetched: {', '.join(planned.unresolved)}")
-    lines += said(planned.runs[run_id] for run_id in planned.missing)
+    lines += said(planned, store, live=resources.live)
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     repeated(planned, console)
     if rate or planned.unresolved:
-        cost = counted(planned, store, rate or RATE)
+        cost = counted(planned, store, rate or RATE, live=resources.live)
         hours = f"{cost.gpu_hours:.2f} GPU-hours at {rate or RATE:.1e} FLOPs a second (--rate)"
     else:
         cost = estimate(planned, store, resources, max(1, at_a_time), not at_a_time)
@@ -89,7 +89,7 @@ def search_cost(
         soft_wrap=True,
     )
     shown = asked.shown(store)
-    for line in said(shown.runs[run_id] for run_id in shown.missing):
+    for line in said(shown, store, live=resources.live):
         console.print(f"of the configurations that were looked at, {line}", highlight=False, soft_wrap=True)
     cost = bound(shown, runs, store, resources, at_a_time, local)
     console.print(
@@ -144,21 +144,23 @@ def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
 
 
 def _growth(planned: Plan, store: Store, console: Console, draw: bool) -> None:
-    """`grid`, of readings over the steps of trainings."""
-    from sweeps.engine import embryo, embryo_tables, record
+    """`grid`, of readings or fine-tunings over the steps of trainings."""
+    from sweeps.engine import embryo, embryo_scores, embryo_tables, record
     from sweeps.engine.markdown import section
 
-    found = embryo.collect(planned, store)
+    found, scores = embryo.collect(planned, store), embryo_scores.collect(planned, store)
     shown = [(embryo_tables.title(one), *embryo_tables.table(one), embryo_tables.caption(one)) for one in found]
+    shown += [(embryo_scores.title(one), *embryo_scores.table(one), embryo_scores.caption(one)) for one in scores]
     for name, head, rows, said in shown:
         _print(name, (head, rows), said, console)
     if draw:
-        from sweeps.engine import embryo_figures
+        from sweeps.engine import embryo_figures, embryo_score_figures
 
         record.save(planned.sweep, store)
-        text = "".join(section(*one) for one in shown)
+        text = "".join([*(section(*one) for one in shown), *(one.told() for one in found)])
         store.put(f"{record.folder(planned.sweep.name)}/table.md", text.encode())
-        _files(planned.sweep.name, embryo_figures.save(planned.sweep.name, found, store), store, console)
+        keys = embryo_figures.save(planned.sweep.name, found, embryo_scores.beside(planned, store), store)
+        _files(planned.sweep.name, keys + embryo_score_figures.save(planned.sweep.name, scores, store), store, console)
 
 
 def search(asked: Setting, store: Store, console: Console, draw: bool) -> None:
@@ -206,5 +208,5 @@ def _files(name: str, keys: Sequence[str], store: Store, console: Console) -> No
 
     for key in keys:
         if key.endswith(".png"):
-            console.print(f"figure: {store.root / key}", highlight=False, soft_wrap=True)
-    console.print(f"results: {store.root / folder(name)}/results.parquet, table.md", highlight=False, soft_wrap=True)
+            console.print(f"figure: {store.where(key)}", highlight=False, soft_wrap=True)
+    console.print(f"results: {store.where(folder(name))}/results.parquet, table.md", highlight=False, soft_wrap=True)

@@ -74,6 +74,8 @@ def _curves(cells: list[dict[str, Any]], axis: str | None) -> tuple[Curve, ...]:
     """The curves of some cells over an axis of steps."""
     groups: dict[tuple[tuple[str, str], ...], set[tuple[int, str]]] = {}
     for cell in cells if axis else ():
+        if cell["point"][axis] is None:  # of no training: a model that trainings are held against
+            continue
         labels = tuple((name, str(label)) for name, label in cell["point"].items() if name != axis)
         groups.setdefault(labels, set()).add((int(cell["point"][axis]), cell["run_id"]))
     return tuple(Curve(dict(labels), tuple(sorted(runs))) for labels, runs in groups.items())
@@ -107,7 +109,7 @@ class Asked:
             for cell in document["cells"]:
                 points.setdefault(cell["run_id"], []).append({a: str(cell["point"].get(a, "")) for a in axes})
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{store.root}/sweeps/{sweep}/sweep.json cannot be read: {error!r}") from error
+            raise ValueError(f"{store.where(f'sweeps/{sweep}/sweep.json')} cannot be read: {error!r}") from error
 
         def joined(these: list[dict[str, str]], by: str) -> dict[str, str]:
             return {axis: by.join(dict.fromkeys(point[axis] for point in these)) for axis in axes}
@@ -247,7 +249,7 @@ def trial_child(trial: dict[str, Any], metric: str, runs: list[Child]) -> Child:
 
 
 def curve_child(curve: Curve, children: dict[str, Child], live: bool) -> Child | None:
-    """A curve as the view shows it: what each finished reading says, at the step that it read; None: none was started."""
+    """A curve as the view shows it: what each finished run says, at the step that it began with; None: none was started."""
     there = [(step, children[run_id]) for step, run_id in curve.runs if run_id in children]
     if not there:
         return None
@@ -263,7 +265,7 @@ def curve_child(curve: Curve, children: dict[str, Child], live: bool) -> Child |
     values = [
         (key, value, child.ended or 0, step)
         for step, child in done
-        for key, value, *_ in sorted(child.totals, key=lambda total: total[0] == READ)
+        for key, value in sorted(_final(child).items(), key=lambda total: total[0] == READ)
     ]
     return Child(
         run_id=name,
@@ -280,6 +282,12 @@ def curve_child(curve: Curve, children: dict[str, Child], live: bool) -> Child |
         dataset=done[0][1].dataset if done else None,
         clock=READ,
     )
+
+
+def _final(child: Child) -> dict[str, float]:
+    """What a finished reading says, or a fine-tuning at its end."""
+    evaluated = {key: value for key, value, *_ in child.values if key.startswith("val/")}  # the later ones last
+    return evaluated | {key: value for key, value, *_ in child.totals}
 
 
 def _last(run: Child, metric: str) -> tuple[str, int]:
@@ -351,6 +359,6 @@ def files_below(store: Store, key: str) -> dict[str, bytes]:
         below = files_below(store, f"{key}/{name}")
         if below:
             found |= {f"{name}/{path}": data for path, data in below.items()}
-        elif name not in NEVER_SHOWN and not (store.root / key / name).is_dir():
-            found[name] = store.get(f"{key}/{name}") or b""
+        elif name not in NEVER_SHOWN and (data := store.get(f"{key}/{name}")) is not None:
+            found[name] = data
     return found

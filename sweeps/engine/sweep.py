@@ -61,11 +61,14 @@ class Pivot:
 
 @dataclass(frozen=True)
 class Growth:
-    """Readings of trainings, step by step: the axes that say of which training, at which step, and what is read."""
+    """Readings or fine-tunings of trainings, step by step: the axes that say of which training, at which step, and what."""
 
     training: str = "trajectory"
     step: str = "step"
+    """Its value None: no step of the training, but a model that it is held against."""
     analysis: str = "analysis"
+    beside: str | None = None
+    """A sweep of fine-tunings whose scores are shown beside what is read, by its name."""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -137,7 +140,7 @@ class Sweep:
     importance: str | None = None
     """The axis of masks over which a grid's layers are weighed."""
     growth: Growth | None = None
-    """How a grid of readings over the steps of trainings is shown, in place of all else."""
+    """How a grid of readings or fine-tunings over the steps of trainings is shown, in place of all else."""
     learning: str | None = None
     """The axis whose values are the lines of a figure of perplexity by step, and the rows of a table of what is saved."""
     fixed: Grid = field(default_factory=dict)
@@ -350,6 +353,9 @@ def _shrink(value: Any) -> Any:
     if isinstance(value, Checkpoint):  # its last step stays the last, and no other becomes it
         run = _shrink(value.run)
         return run.final if value.step == value.run.total_steps else run.at(min(value.step, 1))
+    if type(value) is tuple:
+        each = tuple(map(_shrink, value))
+        return each if any(new is not old for new, old in zip(each, value, strict=True)) else value
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     fields = {f.name: _shrink(getattr(value, f.name)) for f in dataclasses.fields(value)}

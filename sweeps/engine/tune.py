@@ -167,10 +167,10 @@ class Feed(Searcher):
             return Searcher.FINISHED if self.schedule.exhausted else None
         self.run_of[trial_id] = spec.run_id
         rungs = self.schedule.source.rungs(spec.run_id) if self.schedule.source else None
-        execution = execution_for(self._resources, self.schedule.plan, spec.run_id, self._keep_weights)
+        execution = execution_for(self._resources, self.schedule.plan, spec.run_id, self._store, self._keep_weights)
         return {
             "spec": spec.to_json(),
-            "store": str(self._store.root),
+            "store": self._store.location,
             "gpus": self._resources.gpus,
             "cpus": self._resources.cpus,
             "workers": self._resources.workers,

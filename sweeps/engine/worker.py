@@ -38,6 +38,8 @@ class Resources:
     """Processes that train a run together."""
     shard: bool = False
     """Spread weights and optimizer state over the workers."""
+    live: bool = False
+    """Its teacher is asked at each step, also where lessons on disk would be cheaper."""
 
     def fit(self, cpus: float, gpus: float) -> int:
         """How many workers a machine with so much can hold; a fraction of a GPU lies on one, and does not span two."""
@@ -81,8 +83,8 @@ def execute(
     """
     global _cache
     from plm.build import Cache
+    from plm.claim import Busy, Lost
     from plm.reading import Reading, read
-    from plm.store import Busy, Lost
     from plm.train import Diverged, Stopped, train
     from sweeps.engine.rungs import Judge
 
@@ -151,7 +153,7 @@ def reported(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in asdict(outcome).items() if name != "metrics"} | outcome.metrics
 
 
-def execution_for(resources: Resources, plan: Plan, run_id: str, keep_weights: bool = False) -> Execution:
+def execution_for(resources: Resources, plan: Plan, run_id: str, store: Store, keep_weights: bool = False) -> Execution:
     """How a run of a plan is executed with these resources."""
     from plm.train import Execution
     from sweeps.engine import teaching
@@ -164,7 +166,7 @@ def execution_for(resources: Resources, plan: Plan, run_id: str, keep_weights: b
         keep=plan.keep.get(run_id, ()),
         keep_state=plan.keep_state.get(run_id, ()),
         keep_weights=keep_weights,
-        **teaching.options(plan, run_id),
+        **teaching.options(plan, run_id, store, live=resources.live),
     )
 
 

@@ -189,10 +189,10 @@ def test_the_teacher_is_only_read(taught, tmp_path):
     """It is no part of what is trained, put into training mode, or spread over a group."""
     spec = taught()
     _, scorer, batch = a_step(spec, Store.at(tmp_path))
-    model = scorer.teacher.model
-    before = checkpoint.weights_sha256(teachers.of(spec, Store.at(tmp_path), Cache(), CPU).model)
+    (model,) = scorer.teacher.models
+    before = checkpoint.weights_sha256(teachers.of(spec, Store.at(tmp_path), Cache(), CPU).models[0])
     assert not {id(p) for p in model.parameters()} & {id(p) for p in scorer.parameters()}
-    assert not scorer.train().teacher.model.training
+    assert not scorer.train().teacher.models[0].training
     assert all(p.grad is None for p in model.parameters())
     assert not scorer.teacher(batch)["teacher_logits"].requires_grad
     scorer(batch, spec.objective.at(0, batch_size=4, seq_len=16))["inherit"].loss.sum().backward()
@@ -365,18 +365,34 @@ def test_an_equal_tokenizer_of_another_name_agrees(taught, make_bert):
     assert taught(by=plm.external(make_bert("renamed", head="BertForMaskedLM", hidden_size=16))).parents() == ()
 
 
-def test_tokenizers_still_to_be_trained_are_compared_before_the_first_step(taught, pretrain, toy_documents, tmp_path):
-    """Equally made ones agree at once; others once they are there."""
+def test_tokenizers_still_to_be_trained_agree_if_they_are_made_alike(taught, pretrain, toy_documents, tmp_path):
+    """Others are refused before a teacher is trained for nothing."""
     architecture, store = plm.Bert(**{**SIZES, "vocab_size": 120}, dropout=0.1), Store.at(tmp_path)
     reads = {"architecture": architecture, "vocabulary": "wordpiece:120"}
     same, other = pretrain(**reads), pretrain(**{**reads, "vocabulary": f"wordpiece:120@{toy_documents}"})
     assert taught(by=same.final, **reads).parents() == (same.final,)
-    mismatched = taught(by=other.final, **reads)
-    with pytest.raises(ValueError, match="do not agree on the vocabulary: token"):
-        train(mismatched, store=store)
-    assert store.run(mismatched).metrics() == []
+    said = r"to be trained on documents \(wordpiece:120:uncased\) and the student's trained on lines \(wordpiece"
+    with pytest.raises(ValueError, match=said):
+        taught(by=other.final, **reads)
     with pytest.raises(ValueError, match="has no complete checkpoint"):
         train(taught(by=same.final, **reads), store=store)
+
+
+def test_a_tokenizer_to_be_trained_is_compared_with_a_finished_one_before_a_teacher_is(
+    taught, pretrain, make_bert, toy_corpus, tmp_path
+):
+    """Trained for it, and in memory: planning writes nothing. An external teacher is compared when it teaches."""
+    trained = plm.Bert(**{**SIZES, "vocab_size": 120}, dropout=0.1)
+    finished = plm.external(make_bert("finished", head="BertForMaskedLM", vocab_size=120))
+    own = pretrain(architecture=trained, vocabulary="wordpiece:120")
+    theirs = pretrain(architecture=trained, vocabulary=finished)
+    for teacher, student in ((own.final, theirs), (theirs.final, own)):
+        with pytest.raises(ValueError, match="do not agree on the vocabulary: token"):
+            plm.inherit(student, teacher, HALF)
+    mismatched = plm.inherit(own, finished, HALF)
+    with pytest.raises(ValueError, match="do not agree on the vocabulary: token"):
+        train(mismatched, store=tmp_path)
+    assert Store.at(tmp_path).run(mismatched).metrics() == []
 
 
 def test_a_teacher_must_read_as_long_as_its_student(taught, make_bert):

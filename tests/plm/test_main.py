@@ -56,8 +56,8 @@ def test_a_wrong_file_starts_nothing(tmp_path, capsys, text, said):
 
 
 def test_a_wrong_store_starts_nothing(finetune, written, capsys):
-    assert main([written(finetune()), "--store", "s3://bucket"]) == 2
-    assert "object stores are not supported" in capsys.readouterr().err
+    assert main([written(finetune()), "--store", "gs://bucket"]) == 2
+    assert "s3://bucket/prefix" in capsys.readouterr().err
 
 
 def test_a_diverged_run(finetune, written, tmp_path, capsys):

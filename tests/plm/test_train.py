@@ -358,7 +358,7 @@ def test_nothing_is_finished_when_the_run_was_taken_over(finetune, tmp_path):
             if step == 2:
                 store.put(f"runs/{spec.run_id}/attempts/0002.json", b"{}")
 
-    with pytest.raises(plm.store.Lost, match="taken over"):
+    with pytest.raises(plm.claim.Lost, match="taken over"):
         train(spec, store=store, reporter=Thief())
     assert not store.run(spec).done
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny import SIZES, WORDS, perturbed, save_model
 
-from plm import Reading, Store
+from plm import Reading, Store, recipes, registry
+from plm.objectives.sop import SentenceOrder
 from plm.recipes import world_bert
+from search_spaces.analyses import read_by
+from search_spaces.axis import label
 from sweeps.embryology import sweep
 from sweeps.engine import launch
 from sweeps.engine.plan import plan
+from sweeps.engine.sweep import points
 from sweeps.engine.worker import run_trial
 
 
@@ -80,6 +86,36 @@ def test_a_training_is_read_at_each_step_once(
     assert "DET" in capsys.readouterr().out
 
 
+def test_a_local_copy_of_a_hub_model_with_its_revisions(
+    steps: str, gold: str, tmp_path: Path, no_view: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Laid out as the hub's client does: branches that name commits, whose files are links to blobs."""
+    copy = tmp_path / "models--someone--tiny"
+    for number, step in enumerate((0, 4, 16)):
+        commit = f"{number:040x}"
+        for file in Path(steps, f"step{step}").iterdir():
+            blob, link = copy / f"blobs/{commit}-{file.name}", copy / f"snapshots/{commit}/{file.name}"
+            blob.parent.mkdir(parents=True, exist_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            blob.write_bytes(file.read_bytes())
+            link.symlink_to(f"../../blobs/{blob.name}")
+        for name in (f"step{step}", "main"):
+            (copy / "refs").mkdir(exist_ok=True)
+            (copy / "refs" / name).write_text(commit)
+    words = [f"analysis=reconstruction:{gold}", "size=20", "--local", "--store", str(tmp_path / "store")]
+    assert launch.main(sweep, [f"trajectory={copy}", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "0 finished before, 3 to run" in printed
+    assert "## reconstruction:tags of someone/tiny" in (tmp_path / "store/sweeps/embryology/table.md").read_text()
+    assert (tmp_path / "store/sweeps/embryology/figures/someone--tiny/glance.png").exists()
+    assert launch.main(sweep, [f"trajectory={steps}", *words]) == 0  # the same files by another way
+    assert "3 finished before, 0 to run" in capsys.readouterr().out
+    for step in (0, 4, 16):
+        (copy / f"refs/step{step}").unlink()
+    assert launch.main(sweep, [f"trajectory={copy}", *words]) == launch.WRONG
+    assert "of its revisions (main) none is named after a step" in capsys.readouterr().err
+
+
 def test_what_it_costs_is_known_before(
     steps: str, gold: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,9 +161,60 @@ def test_a_body_alone_is_refused_before_anything_is_read(encoder: str, gold: str
         plan(sweep, store, {"trajectory": str(tmp_path / "bodies"), "analysis": f"prediction:{gold}"})
 
 
-def test_seeds_may_stand_in_a_name(steps: str, gold: str, store: Store, tmp_path: Path) -> None:
-    for seed, step in ((0, 0), (1, 16)):
+def test_seeds_may_stand_in_a_name_and_have_steps_of_their_own(
+    steps: str, gold: str, store: Store, tmp_path: Path
+) -> None:
+    for seed, here in ((0, (0, 4)), (1, (0, 16))):
         (tmp_path / f"run{seed}").mkdir()
-        (tmp_path / f"run{seed}/step1").symlink_to(f"{steps}/step{step}")
+        for step in here:
+            (tmp_path / f"run{seed}/step{step}").symlink_to(f"{steps}/step{step}")
     given = {"trajectory": f"{tmp_path}/run{{seed}}", "analysis": f"prediction:{gold}", "seed": "0:2"}
-    assert len({cell.spec.run_id for cell in plan(sweep, store, given).cells}) == 2
+
+    def asked(step: str) -> list[tuple[int, int]]:
+        cells = plan(sweep, store, given | {"step": step}).cells
+        return [(cell.point["seed"], cell.point["step"]) for cell in cells]
+
+    assert asked("each") == [(0, 0), (0, 4), (1, 0), (1, 16)]
+    assert asked("last") == [(0, 4), (1, 16)]
+    assert asked("log:2") == [(0, 0), (0, 4), (1, 0), (1, 16)]
+
+
+def test_without_arguments_everything_is_read() -> None:
+    from plm.registry import names
+
+    asked = points(sweep, {})
+    assert {point["analysis"] for point in asked} == {*names("analyses")}
+    assert len({point["step"] for point in asked}) == 15
+
+
+def test_what_cannot_be_answered_is_left_out_unless_it_was_asked_for_by_name(
+    store: Store, gold: str, toy_corpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = registry.names
+    data = {"reconstruction": gold, "similarity": toy_corpus}
+    monkeypatch.setattr(registry, "names", lambda of: [*data] if of == "analyses" else there(of))
+    monkeypatch.setattr("sweeps.embryology.read_by", lambda name, size: read_by(f"{name}:{data[name]}", size))
+    sop = replace(world_bert(), objective=SentenceOrder())  # trains no head that predicts tokens
+    monkeypatch.setitem(recipes.NAMED, "world-sop", lambda: sop)
+    given = {"trajectory": "world-sop", "step": "last"}
+    planned = plan(sweep, store, given)
+    assert [cell.point["analysis"] for cell in planned.cells] == ["similarity"]
+    (line,) = planned.left_out
+    assert re.fullmatch("reconstruction of world-sop is left out: .* has no head for that.*", line)
+    with pytest.raises(ValueError, match="has no head for that"):
+        plan(sweep, store, given | {"analysis": "reconstruction"})
+    assert plan(sweep, store, given | {"trajectory": "world-bert"}).left_out == ()
+
+
+def test_a_run_of_ours_on_the_generated_language_needs_no_gold_data(store: Store) -> None:
+    store.run(world_bert()).claim(world_bert()).note(keep=[0, 4000])
+    folder = f"{store.root}/runs/{world_bert().run_id}"
+    planned = plan(sweep, store, {"trajectory": folder, "analysis": "reconstruction"})
+    assert [cell.point["step"] for cell in planned.cells] == [0, 4000]
+    with pytest.raises(ValueError, match=r"is a run of another store. Work in that one \(--store .*/store\)"):
+        plan(sweep, Store.at(f"{store.root}-other"), {"trajectory": folder, "analysis": "reconstruction"})
+
+
+def test_several_places_of_gold_data_have_short_names(steps: str, gold: str, tmp_path: Path) -> None:
+    axis = sweep.axis("analysis").read(f"probing:{tmp_path}+{gold}")
+    assert label(axis.values[0]) == f"probing:{tmp_path.name}+tags"

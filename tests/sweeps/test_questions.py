@@ -14,14 +14,20 @@ from sweeps.engine import launch
 QUESTIONS = sorted(m.name for m in pkgutil.iter_modules(sweeps.__path__) if not m.ispkg)
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all questions, as a user has: texts and parents that they share are made once."""
+    return tmp_path_factory.mktemp("store")
+
+
 @pytest.mark.parametrize(
     "name", [name if name == "reinit_grid" else pytest.param(name, marks=pytest.mark.slow) for name in QUESTIONS]
 )
-def test_a_question_smoke_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_question_smoke_runs(name: str, store: Path) -> None:
     module = importlib.import_module(f"sweeps.{name}")
-    assert launch.main(module.sweep, ["--smoke", "--local", "--store", str(tmp_path)]) == 0
-    assert list(tmp_path.glob(f"sweeps/{name}-smoke/figures/*/*.png"))
-    assert (tmp_path / f"sweeps/{name}-smoke/table.md").read_text()
+    assert launch.main(module.sweep, ["--smoke", "--local", "--store", str(store)]) == 0
+    assert list(store.glob(f"sweeps/{name}-smoke/figures/*/*.png"))
+    assert (store / f"sweeps/{name}-smoke/table.md").read_text()
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

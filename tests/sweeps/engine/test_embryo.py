@@ -17,7 +17,7 @@ from plm.analyses.reconstruction import Reconstruction
 from plm.reading import to_parquet
 from plm.store import RunFolder
 from sweeps.engine import embryo_figures
-from sweeps.engine.embryo import Crossing, Growth, monotone, passed
+from sweeps.engine.embryo import Crossing, Growth, _abreast, monotone, passed
 from sweeps.engine.embryo_figures import rescaled
 from sweeps.engine.embryo_tables import caption, covariates, ordered, said, table
 from sweeps.engine.shown import Asked, Child, Curve, arrivals, curve_child
@@ -56,7 +56,8 @@ def grown(tmp_path) -> Any:
 def row(name, sentence, tag, right):
     return {
         "id": name, "sentence": sentence, "tag": tag, "form": "", "word": tag.lower(), "right": bool(right), "pieces": 1,
-        "guess": tag == "DET" and sentence < 10, "log_count": float(WORDS[tag]), "mean_id": 1.0,
+        "guess": tag == "DET" and sentence < 10, "form_guess": None, "log_count": float(WORDS[tag]), "log_types": 1.0,
+        "mean_id": 1.0, "frequency": None, "before": None, "after": None,
     }  # fmt: skip
 
 
@@ -160,10 +161,39 @@ def test_the_order_is_held_against_frequency(grown, monkeypatch):
 
 def test_figures_are_drawn_for_each_analysis_and_training(grown, tmp_path):
     found = [grown(), grown(training="albert", seeds=(0, 1))]
-    keys = embryo_figures.save("asked", found, Store.at(tmp_path))
+    keys = embryo_figures.save("asked", found, {}, Store.at(tmp_path))
     names = {key.removeprefix("sweeps/asked/figures/") for key in keys if key.endswith(".png")}
     assert names == {"reconstruction/classes.png", "reconstruction/order.png", "bert/glance.png", "albert/glance.png"}
     assert b"DET (n 40)" in (tmp_path / "sweeps/asked/figures/reconstruction/classes.svg").read_bytes()
+
+
+def test_a_seed_that_has_just_begun_does_not_hide_the_others():
+    whole = [(seed, step) for seed in (0, 1) for step in STEPS]
+    assert _abreast(whole) == (0, 1)
+    assert _abreast([*whole, (2, 0), (2, 1)]) == (0, 1)  # not read to the last step
+    assert _abreast([*whole, (2, 1000)]) == (0, 1)  # three seeds at one step are less than two at five
+    assert _abreast([at for at in whole if at != (1, 10)]) == (0, 1)  # one reading that failed
+    assert _abreast([(0, 0), (0, 1), (1, 0)]) == (0,)
+
+
+def test_seeds_that_are_left_out_are_named(grown):
+    growth = replace(grown(), behind=(1, 2))
+    assert "1 pretraining seed (left out as not read so far: 1, 2); 5 of 5 readings" in caption(growth)[0]
+
+
+def test_a_name_that_two_columns_share_is_one_class(grown, monkeypatch):
+    """A form that is called like a tag: its words do not count for the tag."""
+    monkeypatch.setattr(f"{__name__}.row", shared_name(row))
+    growth = grown()
+    assert growth.kinds == {"tag": ["accuracy/DET", "accuracy/X"], "form": ["accuracy/NOUN"]}
+    assert np.allclose(growth.resampled["accuracy/NOUN"][:, 2], 1.0)  # the one word of DET, right from step 10
+
+
+def shared_name(make):
+    def one(name, sentence, tag, right):
+        return make(name, sentence, tag, right) | {"form": "NOUN" if tag == "DET" else ""}
+
+    return one
 
 
 # As MLflow shows it
@@ -199,6 +229,16 @@ def test_readings_of_a_training_are_one_run_over_its_steps(tmp_path):
     assert curve_child(curves[1], known, False) is None
 
 
+def test_a_curve_of_fine_tunings_has_what_they_scored_in_the_end():
+    values = [("val/score", 0.2, 1, 1), ("train/loss", 9.0, 1, 1), ("val/score", 0.7, 2, 3)]
+    known = {"x": replace(child("x", 4), values=values)}
+    shown = curve_child(Curve({}, ((4, "x"),)), known, False)
+    assert {(key, value) for key, value, _, step in shown.values if step == 4} == {
+        ("accuracy/DET", 0.4), ("z", 2.0), ("work/flops", 1.0), ("val/score", 0.7),
+    }  # fmt: skip
+    assert shown.values[-1][0] == "work/flops"
+
+
 def test_a_curve_is_as_far_as_its_readings():
     curve = Curve({"analysis": "a"}, ((0, "x"), (1, "y")))
     known = {"x": child("x", 0)}
@@ -215,20 +255,34 @@ def test_what_was_there_at_the_first_step_that_was_read_is_no_date():
     assert said(Crossing(0.0, 0.0, 3.0), 0) == "0 [0, 3]"
 
 
+def test_at_a_glance_abilities_stand_beside_scores_and_above_what_is_none(grown, monkeypatch):
+    growth = grown()
+    figure = embryo_figures.glance([growth], {"sst2": {0: 0.5, 10: 0.9, 1000: 0.8}, "cola": {0: 0.5, 1000: 0.51}})
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[1:] == ["sst2 (score 0.50 to 0.80)", "cola (score 0.50 to 0.51): hardly rises"]
+    assert texts[0].startswith("reconstruction (accuracy 0.00 to 0.")
+    (gains,) = figure.axes
+    assert [line.get_ydata()[-1] for line in gains.lines[:2]] == [1, 1]
+    assert gains.lines[1].get_ydata().tolist() == pytest.approx([0, 4 / 3, 1])
+    monkeypatch.setattr(Reconstruction, "unit", None)
+    assert [ax.get_title(loc="left") for ax in embryo_figures.glance([growth, growth], {}).axes] == [
+        "reconstruction: accuracy, mean of 4 (shaded: least to greatest)"
+    ] * 2
+
+
 def test_two_sizes_of_an_analysis_have_figures_of_their_own(grown, tmp_path):
     one, other = (replace(grown(), rest=(("size", size),)) for size in (5, 100))
-    keys = embryo_figures.save("embryology", [one, other], Store.at(tmp_path))
+    keys = embryo_figures.save("embryology", [one, other], {}, Store.at(tmp_path))
     classes = [key for key in keys if "classes" in key]
     assert len(set(classes)) == len(classes) == 4
-    alone = embryo_figures.save("embryology", [one], Store.at(tmp_path))
+    alone = embryo_figures.save("embryology", [one], {}, Store.at(tmp_path))
     assert any("/reconstruction/" in key for key in alone)
 
 
 def test_what_may_well_fall_has_no_plateau(grown, monkeypatch):
     """An entropy that falls from step to step is not learnt at step 0."""
-    head, rows = table(grown())
-    at = head.index("half of plateau")
-    assert all(row[at] for row in rows)
+    assert "half of plateau" in table(grown())[0]
     monkeypatch.setattr(Reconstruction, "unit", None)
-    _, rows = table(grown())
-    assert not any(cell for row in rows for cell in row[at - 1 :])
+    head, rows = table(grown())
+    assert head == ["class", "n", "first", "last", "baseline"]  # no column without a word
+    assert [row[0] for row in rows][-1] == "accuracy"

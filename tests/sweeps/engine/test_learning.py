@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import exp
+from math import exp, isnan, log, nan
+from pathlib import Path
 
 import pytest
 from planted import bert, finish
 
-from plm import RunSpec, Store, inherit, pretrain, steps
+from plm import Load, RunSpec, Store, external, finetune, inherit, pretrain, steps
+from plm.data.corpus import Corpus
+from plm.data.sources import text
 from plm.inheritance import Constant, Heaviside
 from plm.models import shape
+from plm.objectives.classify import Classify
 from plm.objectives.inherit import Inherit
 from plm.objectives.mlm import MaskedLM
 from search_spaces import teachers as space
-from search_spaces.finetuning import durations
+from search_spaces.finetuning import durations, tasks
 from search_spaces.seeds import seeds
 from sweeps.engine import learning, learning_figures
 from sweeps.engine.launch import main
@@ -29,7 +33,7 @@ Make = Callable[..., RunSpec]
 
 def track(losses: tuple[float, ...], scale: float = 1.0, teacher: float | None = None) -> Track:
     at = tuple(float(step) for step in range(10, 10 * len(losses) + 1, 10))
-    return Track(at, losses, {what: tuple(scale * s for s in at) for what in learning.COSTS}, teacher)
+    return Track(at, losses, {what: tuple(scale * s for s in at) for what in learning.COSTS}, teacher, {}, {})
 
 
 # Reading curves
@@ -78,6 +82,24 @@ def plain(prose: str, encoder: str) -> Make:
     return make
 
 
+@pytest.fixture(scope="session")
+def teacher_folder(encoder: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A masked language model that was trained elsewhere."""
+    import shutil
+
+    import torch
+    from transformers import BertConfig, BertForMaskedLM
+
+    folder = tmp_path_factory.mktemp("elsewhere") / "teacher"
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertForMaskedLM(BertConfig(vocab_size=45, max_position_embeddings=32, **sizes)).save_pretrained(folder)
+    for path in Path(encoder).iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            shutil.copy(path, folder)
+    return str(folder)
+
+
 def test_a_teachers_cost_is_its_passes_and_its_past(plain: Make) -> None:
     """Ten guided steps; a teacher of twenty steps, itself taught for five of them by one of eight."""
     small = plain(4, 8)
@@ -114,7 +136,10 @@ def test_a_model_that_teaches_twice_is_paid_once(plain: Make) -> None:
     small = plain(4, 8)
     middle = inherit(plain(8, 20), small.final, Constant())
     both = inherit(plain(16, 40), middle.at(10), Constant())
-    assert {(c.run.run_id, c.step) for c in learning.lineage(both)} == {(middle.run_id, 10), (small.run_id, 8)}
+    assert {(c.run.run_id, c.step) for c in learning.lineage(*both.parents())} == {
+        (middle.run_id, 10),
+        (small.run_id, 8),
+    }
 
 
 # A grid
@@ -164,11 +189,13 @@ def test_a_grid_says_what_is_saved_and_where_the_teacher_is_passed(question: Swe
     ]
     head, rows = learning.table(panel, "schedule")
     assert len(head) == len(rows[0]) == len(rows[1])
-    assert rows[0][1:] == ["2", rows[0][2], "", "", "", ""]
+    assert rows[0][1:] == ["2", rows[0][2], "", *[""] * len(learning.COSTS)]
     assert rows[1][3] == "16"  # 16 of the first seed's 40 steps, 17 of the second's, rounded to even
     assert rows[1][4].startswith("+50%")
-    with_passes, with_past = (int(cell.partition("%")[0]) for cell in rows[1][5:])
+    with_passes, with_past, hours, hours_with_past = (int(cell.partition("%")[0]) for cell in rows[1][5:])
     assert 50 > with_passes > with_past
+    assert hours == 50, "all runs are said to have been as fast"
+    assert hours_with_past == 0  # twenty steps, and the teacher's twenty, against forty
 
 
 def test_budgets_are_read_at_their_ends(question: Sweep, store: Store) -> None:
@@ -222,3 +249,88 @@ def test_a_teachers_line_is_of_the_students_text(plain: Make, store: Store) -> N
     assert learning.teacher_loss(replace(student, seq_len=32), store) is None
     other = replace(student, objective=replace(student.objective, base=MaskedLM(0.3)))
     assert learning.teacher_loss(other, store) is None
+
+
+def test_what_an_external_teacher_cost_is_not_known(plain: Make, store: Store, teacher_folder: str) -> None:
+    """Also where it taught the teacher; its forward passes are."""
+    far = external(teacher_folder)
+    direct = inherit(plain(16, 40), far, Heaviside(steps(10)))
+    later = inherit(plain(16, 40), inherit(plain(8, 20), far, Constant()).final, Heaviside(steps(10)))
+    for spec in (direct, later):
+        found = learning.costs(spec, [40])
+        assert found["forward"][0] > found["alone"][0]
+        assert isnan(found["whole"][0])
+        assert learning.past_of_teachers(spec) is None
+    assert saved(replace(track((3.0, 2.0)), costs={"whole": (nan, nan)}), track((3.0, 2.0)), "whole") is None
+
+
+def test_what_control_and_arm_begin_with_is_no_cost_of_the_teacher(plain: Make) -> None:
+    """A student goes on from a run that has taught its teacher: only the teacher's own training is the teacher's."""
+    begun, teacher = plain(16, 40), inherit(plain(8, 20), plain(16, 40).final, Constant())
+    adapting = inherit(replace(plain(16, 30), init=Load(begun.final)), teacher.final, Constant())
+    assert learning.past_of_teachers(adapting) == (teacher.final,)
+
+
+@pytest.fixture
+def downstream(plain: Make, toy: str) -> Sweep:
+    """Fine-tuned from two moments of a pretraining of forty steps."""
+
+    def run(*, schedule: str, at: float, task: str, seed: int) -> RunSpec:
+        taught = space.taught(plain(16, 40, seed), plain(8, 20).final, schedule=schedule, guided=0.5, top_k=10)
+        return finetune(task, init=taught.at(round(at * 40)), size=16, seed=seed)
+
+    return Sweep(
+        run,
+        over={
+            "schedule": space.schedules("none", "linear"), "at": space.moments(0.25, 0.5, 1.0), "task": tasks(toy),
+            "seed": seeds(2),
+        },
+        baseline=lambda cell: cell | {"schedule": "none"},
+        arms=("schedule",),
+        learning="schedule",
+    )  # fmt: skip
+
+
+def test_what_is_saved_downstream_is_read_off_scores(downstream: Sweep, store: Store) -> None:
+    """Without a teacher they rise from .5 to .8 over the whole pretraining; with one they are there after half of it."""
+    planned = plan(downstream, store)
+    for spec in planned.runs.values():
+        if spec.parents() and isinstance(spec.objective, Classify):
+            ((moment,),) = [spec.parents()]
+            fast = isinstance(moment.run.objective, Inherit)
+            score = 0.4 + 0.4 * min(1.0, moment.step / moment.run.total_steps * (1 + fast))
+            finish(spec, store, {"val/score": score})
+        else:
+            finish(spec, store, {"val/loss": 3.0}, [{"step": spec.total_steps, "val/loss": 3.0}])
+    (panel,) = learning.panels(plan(downstream, store), store)
+    assert panel.over == learning.MOMENTS
+    head, rows = learning.table(panel, "schedule")
+    assert head[2] == "final score"
+    assert [row[2].partition(" ")[0] for row in rows] == ["0.800", "0.800"]
+    assert rows[1][3].startswith("+50%")
+    figure = learning_figures.draw([panel])
+    assert list(figure.axes[0].lines[0].get_ydata()) == pytest.approx([0.5, 0.6, 0.8])  # type: ignore[arg-type]
+    assert figure.axes[0].get_yscale() == "linear"
+
+
+def test_what_is_forgotten_is_said_in_nats(plain: Make, prose: str, store: Store, tmp_path: Path) -> None:
+    """Of the text that the model was pretrained on, since it was."""
+    domain = tmp_path / "domain"
+    domain.mkdir()
+    for split in ("train", "validation"):
+        (domain / f"{split}.txt").write_text("ba be bi bo bu\n" * 40)
+    general = plain(16, 40)
+    assert isinstance(general.data, Corpus)
+    data = replace(general.data, text=text(str(domain)), beside=general.data.texts)
+    adapting = replace(general, init=Load(general.final), data=data, duration=steps(8))
+    finish(general, store, {}, [{"step": 40, "val/loss": 3.0, "val/perplexity": 20.0}])
+    finish(adapting, store, {}, [{"step": 8, "val/loss": 2.0, "val/perplexity": 7.0, "val/perplexity/prose": 40.0}])
+    found = learning.inside(adapting, store)
+    assert found.texts == {"prose": 40.0}
+    assert found.forgotten == {"prose": pytest.approx(log(2))}
+    panel = learning.Panel("all", learning.EVALUATIONS, (learning.Line("none", True, {0: found}),))
+    head, (row,) = learning.table(panel, "teacher")
+    assert dict(zip(head, row, strict=True)) | {
+        "perplexity on prose": "40.0",
+        "nats of prose forgotten": "0.693",
+    } == dict(zip(head, row, strict=True))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from planted import bert
+from planted import bert, finish
 
 from plm import Execution, RunSpec, Store, pretrain, steps, train
-from plm.inheritance import Constant, Heaviside, Linear, Rate
+from plm.inheritance import Constant, Heaviside, Linear, Rate, Several, smoothed
 from plm.lessons import PART
 from plm.models import shape
 from plm.objectives.inherit import Inherit
 from plm.objectives.mlm import MaskedLM
+from plm.spec import External
 from search_spaces.axis import numbers
 from search_spaces.seeds import seeds
 from sweeps.engine import cost, local, teaching
@@ -57,14 +59,14 @@ def planned(*specs: RunSpec, store: Store) -> Plan:
     return plan(Sweep(run, over=over, curve=curve, metric="val/loss"), store)
 
 
-def forward(seq_len: int = 16) -> float:
-    return MaskedLM().flops_per_token(shape(bert(8)), seq_len) * 2 * seq_len
+def forward(seq_len: int = 16, width: int = 8) -> float:
+    return MaskedLM().flops_per_token(shape(bert(width)), seq_len) * 2 * seq_len
 
 
 def test_students_that_read_the_same_share_their_lessons(student: Make) -> None:
     """Live teachers are asked by each; stored lessons are made once, for the longest, in whole parts."""
     alike = [student(Heaviside(steps(10))), student(Linear(steps(35)), top_k=9), student(Constant(0.2), lr=1e-3)]
-    found = teaching.teaching(alike)
+    found = teaching.teaching(alike, teaching.stored(alike))
     assert found is not None
     assert (found.runs, found.reading) == (3, 3)
     assert found.live == pytest.approx((10 + 35 + 40) * forward())
@@ -79,28 +81,26 @@ def test_students_that_read_the_same_share_their_lessons(student: Make) -> None:
 )
 def test_other_batches_are_another_group(student: Make, change: dict[str, Any]) -> None:
     """Whose lessons would not be shared: whole parts are more than the steps that are needed."""
-    found = teaching.teaching([student(), student(**change)])
+    runs = [student(), student(**change)]
+    found = teaching.teaching(runs, teaching.stored(runs))
     assert found is not None
     assert (found.reading, found.bytes) == (0, 0)
     assert found.planned == found.live
 
 
 def test_all_logits_are_never_stored(student: Make, plain: Make) -> None:
-    found = teaching.teaching([student(top_k=0), student(top_k=0, lr=1e-3), student()])
-    assert found is not None
-    assert found.reading == 0
-    assert teaching.teaching([plain()]) is None
-    assert teaching.kept_bytes([plain()]) == 0
+    assert teaching.stored([student(top_k=0), student(top_k=0, lr=1e-3), student()]) == []
+    assert teaching.teaching([plain()], []) is None
 
 
 def test_lessons_are_as_wide_as_the_plan_needs(student: Make, plain: Make, store: Store) -> None:
     runs = [student(top_k=5), student(top_k=30), student(top_k=0), student(top_k=40, seed=1), plain()]
     together = planned(*runs, store=store)
-    found = [execution_for(Resources(), together, spec.run_id) for spec in runs]
+    found = [execution_for(Resources(), together, spec.run_id, store) for spec in runs]
     assert [(e.teacher, e.stored_top_k) for e in found] == [
         ("stored", 30), ("stored", 30), ("live", 0), ("live", 0), ("live", 0)
     ]  # fmt: skip
-    alone = execution_for(Resources(), planned(runs[0], store=store), runs[0].run_id)
+    alone = execution_for(Resources(), planned(runs[0], store=store), runs[0].run_id, store)
     assert (alone.teacher, alone.stored_top_k) == ("live", 0)
 
 
@@ -153,3 +153,71 @@ def test_a_plan_makes_lessons_once_and_dry_run_says_so(
     assert [folder.name.partition("-")[2] for folder in (store.root / "teachers").iterdir()] == ["top6"]
     before = {spec.run_id: store.run(spec).result()["metrics"]["val/loss"] for spec in runs}
     assert len(set(before.values())) == 2
+
+
+def test_the_user_can_ask_for_live_teachers(student: Make, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    together = planned(*(student(top_k=k) for k in (3, 6)), store=store)
+    for words, said in ([], "cheaper by "), (["--live"], "for 0 runs that share them (0.0 MB): live, as is asked for"):
+        assert main(together.sweep, ["--store", str(store.root), "--dry-run", "--rate", "1e12", *words]) == 0
+        assert said in capsys.readouterr().out
+    run_id = together.cells[0].spec.run_id
+    assert execution_for(Resources(), together, run_id, store).teacher == "stored"
+    assert execution_for(Resources(live=True), together, run_id, store).teacher == "live"
+    assert teaching.kept_bytes(together, store) > 0 == teaching.kept_bytes(together, store, live=True)
+    both = teaching.pieces(together, store, live=True)
+    assert [len(both[spec.run_id]) for spec in (cell.spec for cell in together.cells)] == [1, 1]
+
+
+def test_lessons_that_take_too_much_of_the_disk_are_not_stored(
+    student: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two groups the second does not fit; what is made of the first changes nothing."""
+    runs = [student(top_k=k, seed=seed) for seed in (0, 1) for k in (3, 6)]
+    together = planned(*runs, store=store)
+    (one, _) = (found := teaching.stored(runs))
+    assert [len(readers) for readers in found] == [2, 2]
+    room = round(1.5 * teaching._bytes(one) / teaching.SHARE)
+
+    def disk(free: int) -> None:
+        monkeypatch.setattr("sweeps.engine.teaching.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+
+    def chosen() -> list[str]:
+        return [execution_for(Resources(), together, spec.run_id, store).teacher for spec in runs]
+
+    disk(room)
+    assert chosen() == ["stored", "stored", "live", "live"]
+    made = store.root / "teachers" / "0-top6"
+    made.mkdir(parents=True)
+    (made / "00000000-logits.arrow").write_bytes(b"0" * (room // 2))
+    disk(room - room // 2)
+    assert chosen() == ["stored", "stored", "live", "live"]
+    disk(0)
+    assert chosen() == ["live"] * 4
+
+
+def test_what_is_done_of_a_group_still_decides(student: Make, store: Store) -> None:
+    """One run that is left of two reads what the other has had made; dry-run says what will be done."""
+    runs = [student(top_k=k) for k in (3, 6)]
+    finish(runs[0], store, {"val/loss": 1.0})
+    together = planned(*runs, store=store)
+    assert execution_for(Resources(), together, runs[1].run_id, store).teacher == "stored"
+    found = teaching.planned(together, store)
+    assert found is not None
+    assert (found.runs, found.reading) == (1, 1)
+
+
+def test_who_teaches_whom_is_said_of_all_teachers(student: Make, plain: Make, store: Store) -> None:
+    """Several, and one whose past is not known."""
+    small, other = plain(8, duration=steps(2)), plain(4, duration=steps(2))
+    far = External((("model.safetensors", "0"),), path="", name="far/away")
+    both = plain(objective=Inherit(MaskedLM(), Several((small.final, other.final), "mean"), HALF, top_k=5))
+    lines = teaching.said(planned(both, store=store), store)
+    assert lines[0].startswith(f"{both.parents()[0].run.run_id} at step 2 (1 layers of ")
+    assert all(" teaches 1 run" in line for line in lines[:2])
+    assert teaching._above(far) == "; what its pretraining cost is not known and not counted"
+    assert teaching.flops(both) == pytest.approx(40 * (forward() + forward(width=4)))
+    assert teaching.kind(both.objective) != teaching.kind(student().objective)
+
+
+def test_smoothed_labels_have_no_teacher_to_speak_of(plain: Make, store: Store) -> None:
+    assert teaching.said(planned(smoothed(plain(), 0.1), store=store), store) == []

@@ -1,0 +1,49 @@
+"""Checkpoints as they appear: what of an unfinished run is there already, and whether another process is at it.
+
+A plan says that readings need a checkpoint; by itself a schedule starts them when the whole run is done. Here they start
+when their step is there.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from plm.reading import Spec
+from plm.spec import Checkpoint
+from plm.store import Store
+
+LOOK_SECONDS = 2.0
+"""Between two looks at a run's folder, which may lie far away."""
+
+
+@dataclass
+class Follow:
+    """Looks into a store now and then."""
+
+    store: Store
+    _there: dict[str, set[int]] = field(default_factory=dict)
+    """Run -> the steps that were seen."""
+    _looked: dict[tuple[str, object], float] = field(default_factory=dict)
+    _running: dict[str, bool] = field(default_factory=dict)
+
+    def has(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint can be read, though its run may still train."""
+        run_id, step = checkpoint.run.run_id, checkpoint.step
+        there = self._there.setdefault(run_id, set())
+        if step not in there and self._due(run_id, step) and not self.store.run(checkpoint.run).lacks([step]):
+            there.add(step)
+        return step in there
+
+    def elsewhere(self, spec: Spec) -> bool:
+        """Whether another process is at a run that we have not begun."""
+        if self._due(spec.run_id, "status"):
+            self._running[spec.run_id] = self.store.run(spec).status() == "running"
+        return self._running[spec.run_id]
+
+    def _due(self, run_id: str, what: object) -> bool:
+        now = time.monotonic()
+        if now - self._looked.get((run_id, what), -LOOK_SECONDS) < LOOK_SECONDS:
+            return False
+        self._looked[run_id, what] = now
+        return True
