@@ -17,7 +17,7 @@ from plm.external import external
 from plm.inits import Init
 from plm.inits.load import Load
 from plm.inits.scratch import Scratch
-from plm.models import OFFSET, Model, shape
+from plm.models import OFFSET, Model, Shape, shape
 from plm.objectives import Objective
 from plm.objectives.classify import Classify
 from plm.objectives.mlm import MaskedLM
@@ -84,7 +84,7 @@ def finetune(
 
 
 def pretrain(
-    architecture: Model,
+    start: Model | Source | str,
     text: str | Text,
     *,
     objective: Objective | None = None,
@@ -100,33 +100,37 @@ def pretrain(
     dtype: str = "bfloat16",
     store: str | None = None,
 ) -> RunSpec:
-    """Pretrain a model from scratch.
+    """Pretrain a model, from scratch or from where another pretraining ended.
 
     Args:
+        start: An architecture, whose weights are drawn; or weights: a checkpoint, or a model by name, path or hub id.
         objective: What is minimised; None: masked language modelling.
         text: `world` (the generated language; also `world:stories`, `world:field`), a file, a folder with train and
             validation files, a hub id, or a value such as a mixture.
         vocabulary: A tokenizer to train on the text (`wordpiece:8192`; see `plm.data.trained.spelled`), or the model (by
-            path or hub id) whose tokenizer reads it; None for `world`.
+            path or hub id) whose tokenizer reads it; None for `world`, and for weights, which bring their own.
         schedule: `linear`, `cosine`, or `constant`, which can be cooled down from any step (`RunSpec.annealed`).
         store: Where the text is tokenised now, to count the steps of an epoch; needed for a duration in epochs only.
 
     Raises:
-        ValueError: no such folder or model; the architecture's vocabulary is smaller than the tokenizer's, or it reads
-            shorter sequences; a duration in epochs without a store.
+        ValueError: no such folder or model; the model's vocabulary is smaller than the tokenizer's, or it reads shorter
+            sequences; weights with another vocabulary than theirs; a duration in epochs without a store.
     """
     from plm.data.sources import corpus
 
-    data, family = corpus(text, vocabulary), shape(architecture).model_type
-    objective = (objective or MaskedLM()).for_family(family)
-    _check_reads(architecture, data, seq_len)
-    objective.check(family)
-    objective.check_text(shape(architecture), data, seq_len)
+    init: Init = Scratch(start) if isinstance(start, Model) else Load(model(start))
+    if isinstance(init, Load):
+        vocabulary = _vocabulary(init.origin, vocabulary)
+    data, built = corpus(text, vocabulary), shape(init.architecture())
+    objective = (objective or MaskedLM()).for_family(built.model_type)
+    _check_reads(built, data, seq_len)
+    objective.check(built.model_type)
+    objective.check_text(built, data, seq_len)
     if duration.unit == "epochs":
         duration = _in_steps(duration, data, objective, batch_size, seq_len, store)
     return RunSpec(
         objective=objective,
-        init=Scratch(architecture),
+        init=init,
         data=data,
         optim=AdamW(lr=lr, weight_decay=weight_decay, warmup_steps=warmup_steps, schedule=schedule),
         duration=duration,
@@ -137,12 +141,23 @@ def pretrain(
     )
 
 
-def _check_reads(architecture: Model, data: Corpus, seq_len: int) -> None:
+def _vocabulary(weights: Source, given: object) -> External | Trained | None:
+    """What weights are used to read with: a token's row means nothing under another number."""
+    from plm.data import tokenizer
+
+    if given is not None:
+        raise ValueError(
+            "vocabulary: weights read with the one that they were trained with. Leave it away, or start from an architecture."
+        )
+    theirs = tokenizer.source(weights.run) if isinstance(weights, Checkpoint) else weights
+    return theirs if isinstance(theirs, External) else theirs.vocabulary
+
+
+def _check_reads(model: Shape, data: Corpus, seq_len: int) -> None:
     """Refuse a model that cannot read a corpus."""
     from plm.data.tokenizer import check_positions
     from plm.data.trained import Trained
 
-    model = shape(architecture)
     if data.vocab_size > model.vocab_size:
         raise ValueError(
             f"the tokenizer has {data.vocab_size:,} tokens and the model a vocabulary of "

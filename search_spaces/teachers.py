@@ -256,19 +256,18 @@ def adapted(general: RunSpec, text: str, domains: tuple[str, ...], duration: str
     Args:
         of: The part of each domain's documents that is read.
     """
-    from plm import Load, mixture, pretrain
+    from plm import mixture, pretrain
     from plm.data.sources import text as named
     from plm.duration import parse
 
     length = parse(duration).in_steps(num_examples=0, batch_size=general.batch_size, seq_len=general.seq_len)
     read = named(domains[0]) if len(domains) == 1 else mixture(dict.fromkeys(domains, 1.0))
-    model: Any = general.init.architecture()
     begun = pretrain(
-        model, read, vocabulary=vocabulary(text), objective=general.objective, duration=parse(f"steps:{length}"),
+        general.final, read, objective=general.objective, duration=parse(f"steps:{length}"),
         seed=general.seeds.order, lr=ADAPTING_RATE, warmup_steps=length // 10, batch_size=general.batch_size,
         seq_len=general.seq_len, dtype=general.dtype,
     )  # fmt: skip
-    return replace(_read(begun, of, general.optim.betas, beside=(text,)), init=Load(general.final))
+    return _read(begun, of, general.optim.betas, beside=(text,))
 
 
 def teacher(name: str, text: str, *, general: str = "", of: str = "all") -> Source | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,28 @@ def test_a_step_of_a_run_is_called_by_its_run(tiny_bert, tmp_path):
     assert plm.external(str(folder)).name == "mlm-0123456789ab@512"
     assert plm.external(tiny_bert).name == Path(tiny_bert).name
     assert plm.external(str(folder)).files == plm.external(tiny_bert).files
+
+
+def test_a_pretraining_goes_on_from_weights(pretrain, toy_corpus, tiny_bert, tmp_path):
+    """With the tokenizer that they were trained with, at whatever they had come to."""
+    parent = pretrain(duration=plm.steps(30), lr=1e-2)
+    on = plm.pretrain(
+        parent.final, toy_corpus, duration=plm.steps(1), lr=1e-30, batch_size=8, seq_len=16, dtype="float32"
+    )
+    assert on.init == plm.Load(parent.final)
+    assert on.data == parent.data
+    ended = plm.train(parent, store=tmp_path).metrics["val/loss"]
+    fresh = plm.train(replace(on, init=parent.init), store=tmp_path).metrics["val/loss"]
+    there = plm.train(on, store=tmp_path).metrics["val/loss"]
+    assert abs(there - ended) < 0.2 * abs(fresh - ended)
+    with pytest.raises(ValueError, match="vocabulary: weights read with the one that they were trained with"):
+        plm.pretrain(parent.final, toy_corpus, vocabulary=tiny_bert, duration=plm.steps(1))
+    with pytest.raises(ValueError, match=r"seq_len 4096: the model reads \d+ tokens"):
+        plm.pretrain(parent.final, toy_corpus, duration=plm.steps(1), seq_len=4096)
+
+
+def test_a_pretraining_goes_on_from_an_external_model(toy_corpus, tiny_bert):
+    on = plm.pretrain(tiny_bert, toy_corpus, duration=plm.steps(1), seq_len=16)
+    assert on.init == plm.Load(plm.model(tiny_bert))
+    assert on == plm.pretrain(plm.model(tiny_bert), toy_corpus, duration=plm.steps(1), seq_len=16)
+    assert on.data.vocabulary == plm.model(tiny_bert)
