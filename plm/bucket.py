@@ -32,6 +32,8 @@ class Bucket:
     name: str
     prefix: str = ""
     endpoint: str | None = None
+    """The server; None: Amazon's. One that the environment names is part of the place, so that a worker without that variable
+    asks the same one."""
     region: str | None = None
 
     @staticmethod
@@ -48,19 +50,19 @@ class Bucket:
                 f"store {location.partition('?')[0].rpartition('@')[2]}: give a path that every node shares, or "
                 "s3://bucket/prefix."
             )
-        if "@" in parts.netloc:  # not repeated: it would end up in logs
+        endpoint = options.get("endpoint_override") or _environment()
+        if "@" in parts.netloc + (endpoint or ""):  # not repeated: it would end up in logs
             raise ValueError(
                 "a store's address holds no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
             )
         if unknown := sorted({*options} - {*OPTIONS}):
             raise ValueError(f"store s3://{parts.netloc}: no option {unknown[0]!r}; there are {', '.join(OPTIONS)}.")
-        endpoint = options.get("endpoint_override")
         if endpoint is not None and not endpoint.startswith(("http://", "https://")):
             endpoint = f"https://{endpoint}"
         prefix = "/".join(part for part in parts.path.split("/") if part)
         if {".", ".."} & {*prefix.split("/")}:
             raise ValueError(f"store s3://{parts.netloc}/{prefix}: a prefix has no '.' or '..' in it.")
-        return Bucket(parts.netloc, prefix, endpoint, options.get("region"))
+        return Bucket(parts.netloc, prefix, endpoint and endpoint.rstrip("/"), options.get("region"))
 
     def __str__(self) -> str:
         return f"s3://{self.path}"
@@ -81,7 +83,7 @@ class Bucket:
         """Pyarrow's view of the server, for what needs no claims."""
         from pyarrow.fs import S3FileSystem
 
-        return S3FileSystem(region=self.region, endpoint_override=_server(self.endpoint))
+        return S3FileSystem(region=self.region, endpoint_override=self.endpoint)
 
     @property
     def cache(self) -> Path:
@@ -110,12 +112,13 @@ class Bucket:
     @contextlib.contextmanager
     def _asked(self, key: str) -> Iterator[Any]:
         """The client; what the server or the network refuses is an `OSError`, as it would be of a disk."""
-        client = _client(self.endpoint, self.region)
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
-            yield client
+            from boto3.exceptions import Boto3Error
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ModuleNotFoundError as error:
+            raise ValueError("a store in a bucket needs boto3: pip install '.[s3]'") from error
+        try:
+            yield _client(self.endpoint, self.region)  # a profile or a region may be none
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise OSError(f"store {self}{key and '/'}{key}: {error}.") from error
 
@@ -196,24 +199,22 @@ class Bucket:
                     client.delete_object(Bucket=self.name, Key=entry["Key"])
 
 
-def _server(endpoint: str | None) -> str | None:
-    """The server that was named, here or in the environment; None: Amazon's."""
-    return endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+def _environment() -> str | None:
+    """The server that the environment names."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
 
 
 @lru_cache(maxsize=8)
 def _client(endpoint: str | None, region: str | None) -> Any:
     """A client, shared by the threads of a process."""
-    try:
-        import boto3
-        from botocore.config import Config
-    except ModuleNotFoundError as error:
-        raise ValueError("a store in a bucket needs boto3: pip install '.[s3]'") from error
+    import boto3
+    from botocore.config import Config
+
     config = Config(
         connect_timeout=10,
         read_timeout=60,
         retries={"mode": "standard", "max_attempts": 6},
-        s3={"addressing_style": "path" if _server(endpoint) else "auto"},
+        s3={"addressing_style": "path" if endpoint else "auto"},
         request_checksum_calculation="when_required",  # others than AWS do not know the newer sums; ours are SHA-256
         response_checksum_validation="when_required",
     )

@@ -81,7 +81,8 @@ def _solved(rows: _Rows, sums: Float[np.ndarray, "R G _"], products: Float[np.nd
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums / n[..., None]
     x, y, tags = means[..., 1:-1], means[..., -1], slice(0, rows.tags)
-    inside = np.nan_to_num(np.einsum("rg,rgi,rgj->rij", n[:, tags], x[:, tags], means[:, tags, 1:]))
+    drawn = np.nan_to_num(means[:, tags, 1:])  # a class that is not drawn has no mean, and takes nothing off
+    inside = np.einsum("rg,rgi,rgj->rij", n[:, tags], drawn[..., :-1], drawn)
     left = (products - inside)[:, :inner]  # products of deviations from the means of classes
     slopes = np.einsum("rij,rj->ri", np.linalg.pinv(left[..., :inner], rcond=1e-9), left[..., -1])
     total = sums[:, tags].sum(1)

@@ -6,9 +6,7 @@ import contextlib
 import functools
 import json
 import platform
-import resource
 import subprocess
-import sys
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -75,13 +73,6 @@ def peak_flops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes ever in use: of the device, or of this process where there is none."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @functools.lru_cache(maxsize=1)

@@ -83,9 +83,13 @@ class Syllabus:
 def weights_of(teacher: Teaching, store: Store) -> dict[str, Any]:
     """SHA-256 of the files that make a teacher what it is; of several, of each, and how they are put together.
 
+    The optimizer's state, which lies beside the weights while they train, is none of them.
+
     Raises:
         ValueError: it is not there.
     """
+    from plm.checkpoint import OPTIMIZER
+
     assert not isinstance(teacher, Uniform), "nobody keeps what it says"
     if isinstance(teacher, Several):
         return {"by": teacher.by, "members": [weights_of(member, store) for member in teacher.members]}
@@ -94,7 +98,8 @@ def weights_of(teacher: Teaching, store: Store) -> dict[str, Any]:
     else:
         verify(teacher)
         files = dict(teacher.files)
-    return {name: sha for name, sha in sorted(files.items()) if name == "config.json" or name.endswith(".safetensors")}
+    tensors = {name for name in files if name.endswith(".safetensors")} - {OPTIMIZER}
+    return {name: sha for name, sha in sorted(files.items()) if name in {"config.json", *tensors}}
 
 
 class Part(NamedTuple):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from plm.build import Cache
     from plm.store import RunFolder, Store
     from plm.train import Execution, Result
-    from plm.word_statistics import Text
+    from plm.word_statistics import Read
 
 PREDICTS = ("MaskedLM", "CausalLM", "LMHead", "PreTraining")
 """Parts of the names of transformers' classes that have a head which predicts tokens."""
@@ -186,12 +186,14 @@ def subject_of(source: Source, head: str, store: Store, cache: Cache, device: to
     return Subject(model, _tokenizer(source, store), _longest(source), causal, device, _training_text(source))
 
 
-def _training_text(source: Source) -> Text | None:
-    """What a model of ours was pretrained on; of a mixture's parts all, of several trainings the last."""
+def _training_text(source: Source) -> Read | None:
+    """What a model of ours was pretrained on: no document that it did not see. Of several trainings the last one's."""
     from plm.data.corpus import Corpus
 
     data = source.run.data if isinstance(source, Checkpoint) else None
-    return data.text if isinstance(data, Corpus) else None
+    if not isinstance(data, Corpus):
+        return None
+    return data if data.slice or data.part != (0, 1) else data.text  # whole texts are kept whatever the tokenizer
 
 
 def _predicting(source: Source, causal: bool, store: Store, cache: Cache, device: torch.device) -> PreTrainedModel:

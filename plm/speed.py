@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from plm.data.collate import Stream
-from plm.environment import peak_flops, peak_memory
+from plm.environment import peak_flops
+from plm.memory import peak_memory
 from plm.models import shape
 from plm.spec import RunSpec
 

@@ -27,6 +27,7 @@ from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
 from plm.evaluate import EVALUATIONS, Evaluation, evaluate
 from plm.journal import Journal, tidy
+from plm.memory import Keeper
 from plm.models import OFFSET, Model, shape
 from plm.parallel import Group, Scorer, group, spread
 from plm.predictions import to_parquet
@@ -211,7 +212,7 @@ def _loop(
     step, earlier = progress["step"], progress["seconds"]
     position = spec.init.position
     log_every, evaluated_every = max(1, last // LINES), evaluate_every(spec, last)
-    speed = Speed(spec, device, among.size, live=recall is None)
+    speed, memory = Speed(spec, device, among.size, live=recall is None), Keeper()
 
     with journal, Ahead(stream, position + step) as ahead:
         while True:  # last + 1 passes, so that the last evaluation and the last save take the same path as all others
@@ -251,6 +252,7 @@ def _loop(
             progress["tokens"] += update.tokens
             progress["flops"] += speed.count(position + step, update.tokens, time.monotonic() - started)
             step += 1
+            memory.give_back()
             if step % log_every == 0 or step == last:
                 parts = (
                     {f"train/{name}": value for name, value in update.parts.items()} if len(update.parts) > 1 else {}

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
+from plm.data.corpus import Corpus
 from plm.data.files import Files
 from plm.data.gold import REFERENCE_DOCUMENTS, TaggedSentence
 from plm.data.mixture import Mixture
@@ -24,6 +25,8 @@ from plm.data.world import World
 from plm.ngram import NGrams
 
 Text: TypeAlias = World | Files | Mixture
+Read: TypeAlias = Text | Corpus
+"""A text, or what of it a run was trained on."""
 READ = 2_000_000
 """Words of the training text that are read, from its beginning; of a mixture each part by its weight."""
 KNOWN = 1 << 20
@@ -121,13 +124,15 @@ def _taken(lines: Iterable[str], limit: int) -> Iterator[str]:
 
 
 @functools.lru_cache(maxsize=2)
-def statistics(text: Text) -> WordStatistics:
+def statistics(text: Read) -> WordStatistics:
     """The statistics of the training split of a text; kept, since all steps of a training ask for the same.
+
+    Of a corpus those documents alone count that are trained on: not what `slice` or `part` leave out.
 
     Raises:
         ValueError: the text cannot be read, has changed, or has no words.
     """
-    parts = zip(text.parts, text.weights, strict=True) if isinstance(text, Mixture) else [(text, 1.0)]
+    parts = zip(text.parts, text.weights, strict=True) if isinstance(text, Mixture | Corpus) else [(text, 1.0)]
     try:
         return WordStatistics(chain.from_iterable(_lines(part, round(READ * weight)) for part, weight in parts))
     except OSError as error:
@@ -137,14 +142,27 @@ def statistics(text: Text) -> WordStatistics:
         ) from error
 
 
-def _lines(part: World | Files, limit: int) -> Iterator[str]:
+def _lines(part: World | Files | Corpus, limit: int) -> Iterator[str]:
     """The lines of a text's training split, until they have so many words."""
-    if isinstance(part, World):  # which would draw all its documents at once
-        part = replace(part, num_documents=min(part.num_documents, REFERENCE_DOCUMENTS))
     count = 0
-    for document in part.text("train"):
+    for document in _documents(part):
         for line in document.split("\n"):
             yield line
-            count += len(line.split())
-        if count >= limit:
-            return
+            count += len(WORD.findall(line))  # as `_taken` counts, or the first parts would leave no room for the last
+            if count >= limit:
+                return
+
+
+def _documents(part: World | Files | Corpus) -> Iterator[str]:
+    """The documents of a text's training split; of a generated language no more than are needed."""
+    if isinstance(part, Corpus):
+        kept = part.part[1] * REFERENCE_DOCUMENTS
+        return (replace(part, text=_fewer(part.text, kept)) if isinstance(part.text, World) else part).documents(
+            "train"
+        )
+    return iter((_fewer(part, REFERENCE_DOCUMENTS) if isinstance(part, World) else part).text("train"))
+
+
+def _fewer(world: World, documents: int) -> World:
+    """Less of a world, which would draw all its documents at once."""
+    return replace(world, num_documents=min(world.num_documents, documents))

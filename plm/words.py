@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from plm import covariates
-from plm.analyses import Unit, check_size
+from plm.analyses import Unit, check_size, parted
 from plm.data.gold import Tagged, TaggedSentence, tagged
 from plm.rows import groups
 
 if TYPE_CHECKING:
     from plm.analyses import Row, Subject
-    from plm.word_statistics import Statistics, Text
+    from plm.word_statistics import Read, Statistics, Text
 
 Stretch: TypeAlias = tuple[int, int]
 """First character, and the one after the last."""
@@ -123,7 +123,7 @@ def normaliser(subject: Subject) -> Callable[[str], str]:
     return str if own is None else own.normalize_str
 
 
-def _statistics(text: Text | None, sentences: Sequence[TaggedSentence], causal: bool) -> list[list[Row]]:
+def _statistics(text: Read | None, sentences: Sequence[TaggedSentence], causal: bool) -> list[list[Row]]:
     """What the training text says of each word; nothing where there is no text, or of words that a causal model has
     still to read."""
     nothing: Row = dict.fromkeys(covariates.WITHIN)
@@ -206,8 +206,8 @@ def named(data: str) -> tuple[Tagged, Text | None]:
     """
     from plm.data import sources
 
-    sentences, plus, text = data.partition("+")
-    return tagged(sentences), sources.text(text) if plus else None
+    sentences, *text = parted(data, "+")
+    return tagged(sentences), sources.text("+".join(text)) if text else None
 
 
 def normalise(analysis: Any) -> None:

@@ -167,11 +167,11 @@ def moments(*values: float) -> Axis:
 
 
 def sizes(*values: int | str) -> Axis:
-    """An axis of fine-tuning data sizes; where nothing is fine-tuned (task `none`) they say nothing."""
+    """An axis of fine-tuning data sizes; `none` alone where nothing is fine-tuned (task `none`), so that it is one cell."""
     axis = data_sizes(*values)
 
     def expand(value: int | str, point: Point) -> tuple[int | str, ...]:
-        return (value,) if point["task"] == NONE else axis.expand(value, point)
+        return (NONE,) if point["task"] == NONE else axis.expand(value, point)
 
     return replace(axis, expand=expand)
 

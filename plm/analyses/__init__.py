@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from plm.models import Shape
-    from plm.word_statistics import Text
+    from plm.word_statistics import Read
 
 Row: TypeAlias = dict[str, str | int | float | bool | None]
 
@@ -37,7 +37,7 @@ class Subject:
     causal: bool
     """Whether it reads from left to right only."""
     device: torch.device
-    text: Text | None = None
+    text: Read | None = None
     """What it was trained on, where that is known."""
 
 
@@ -132,19 +132,39 @@ def analysis(name: str, data: str, *, size: int | None = None, seed: int = 0) ->
 
     Args:
         data: After it may stand fields of the analysis, each with its `@`: `world@layers=0:4:8@description_length`.
+            (A path that is there is taken whole, an `@` in its name too.)
 
     Raises:
-        ValueError: an unknown analysis; the message names the nearest. It has no such field. Or as `Analysis.of`.
+        ValueError: an unknown analysis; the message names the nearest. It has no such field, or it
+            is given twice or no value. Or as `Analysis.of`.
     """
     import dataclasses
 
     from plm import registry
 
     found: type[Analysis] = registry.member("analyses", name)
-    data, *given = data.split("@")
-    fields = dict(_field(found, one) for one in given)
+    data, *given = parted(data, "@")
+    fields: dict[str, Any] = {}
+    for field, value in (_field(found, one) for one in given):
+        if field in fields:
+            raise ValueError(
+                f"{field} of {found.kind} is given twice: say it once; several values are joined by a colon."
+            )
+        fields[field] = value
     own: Any = found.of(data, size=size, seed=seed)
     return dataclasses.replace(own, **fields) if fields else own
+
+
+def parted(data: str, mark: str) -> list[str]:
+    """What stands before a mark, and between it and the next ones; a path that is there is not cut, whatever its name."""
+    import os
+
+    first, *rest = data.split(mark)
+    for end in range(len(rest), 0, -1):
+        path = mark.join([first, *rest[:end]])
+        if os.path.exists(os.path.expanduser(path)):
+            return [path, *rest[end:]]
+    return [first, *rest]
 
 
 def _field(of: type[Analysis], said: str) -> tuple[str, Any]:
@@ -157,11 +177,15 @@ def _field(of: type[Analysis], said: str) -> tuple[str, Any]:
     own: Any = of
     types = {f.name: str(f.type) for f in dataclasses.fields(own) if str(f.type).split(" |")[0] in _READ}
     types = {known: type for known, type in types.items() if known not in ("size", "seed")}
+    if not types:
+        raise ValueError(f"unknown field of {of.kind} {name!r}: it has none. Leave out what stands behind the @.")
     if name not in types:
         raise unknown(f"field of {of.kind}", name, types)
-    read = _READ[types[name].split(" |")[0]]
+    kind = types[name].split(" |")[0]
+    if not equals and kind != "bool":
+        raise ValueError(f"{name} of {of.kind} has no value: it is {types[name]}. Write {name}=VALUE.")
     try:
-        return name, read(text) if equals else read("true")
+        return name, _READ[kind](text if equals else "true")
     except (ValueError, KeyError):
         raise ValueError(f"{name}={text!r} of {of.kind}: it is {types[name]}; several are joined by a colon.") from None
 

@@ -159,9 +159,10 @@ class ExampleStream:
 class CorpusStream:
     """Batches of a corpus, corrupted as the objective says."""
 
-    def __init__(self, spec: RunSpec, folder: Path) -> None:
+    def __init__(self, spec: RunSpec, folder: Path, *, trained: bool = True) -> None:
+        """Open both splits, and of the texts beside the one they are evaluated on; not `trained`: that one alone."""
         assert isinstance(spec.data, Corpus)
-        self._spec, self._weights, self._folder = spec, spec.data.weights, folder
+        self._spec, self._weights = spec, spec.data.weights
         tokenizer = spec.data.tokenizer(folder)
         self._tokenizer = tokenizer if isinstance(spec.data.vocabulary, Trained) else None
         self._symbols = tokenizers.symbols(tokenizer)
@@ -169,9 +170,14 @@ class CorpusStream:
             raise ValueError("the tokenizer has no [CLS] and [SEP], which an objective on pairs of segments needs.")
         read = runs if spec.objective.pairs else blocks
         self._train, self._held_out = (
-            _Parts([read(part, split, spec.seq_len, folder) for part in spec.data.parts])
+            _Parts([read(part, split, spec.seq_len, folder) for part in spec.data.parts if trained or split != "train"])
             for split in ("train", "validation")
         )
+        alone = replace(spec.data, part=(0, 1), beside=())
+        self._beside = {
+            text.name: CorpusStream(replace(spec, data=replace(alone, text=text)), folder, trained=False)
+            for text in spec.data.beside
+        }
         self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
 
     def batch(self, step: int) -> dict[str, Tensor]:
@@ -241,17 +247,13 @@ class CorpusStream:
 
     def texts(self) -> tuple[tuple[str, int], ...]:
         assert isinstance(self._spec.data, Corpus)
-        names = [text.name for text in self._spec.data.texts]
-        told = [name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names)]
+        told = self._spec.data.names
         return tuple(zip(told, self._held_out.offsets.tolist(), strict=True)) if len(told) > 1 else ()
 
     def beside(self) -> Iterator[tuple[str, Iterator[dict[str, Tensor]]]]:
         """Each as a run on that text alone would evaluate it."""
-        data = self._spec.data
-        assert isinstance(data, Corpus)
-        for text in data.beside:
-            alone = replace(self._spec, data=replace(data, text=text, part=(0, 1), beside=()))
-            yield text.name, CorpusStream(alone, self._folder).evaluation()
+        for name, stream in self._beside.items():
+            yield name, stream.evaluation()
 
     def notes(self) -> dict[str, Any]:
         """The size of the corpus, and the tokenizer that was trained for it."""

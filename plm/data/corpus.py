@@ -51,17 +51,27 @@ class Corpus:
     slice: bool = neutral(False)
     """Evaluate on a slice of the training documents, which are not trained on, instead of the validation split."""
     part: tuple[int, int] = neutral((0, 1))
-    """(i, n): of each text's training documents those alone whose number is i modulo n. Of parts with i = 0 the smaller lies
-    in the larger where n is a multiple; two of one n share no document."""
+    """(i, n): of each text's training documents, without those of a slice, those alone whose number is i modulo n. Of
+    parts with i = 0 the smaller lies in the larger where n is a multiple; two of one n share no document."""
     beside: tuple[World | Files, ...] = neutral(())
     """Texts that are only evaluated, each by a perplexity of its own: what is forgotten of them."""
 
     def __post_init__(self) -> None:
-        which, of = self.part
-        if not 0 <= which < of:
-            raise ValueError(f"part {self.part} of the documents: write (i, n) with i from 0 to n - 1.")
-        if set(self.beside) & set(self.texts):
+        self._check_part()
+        own = {digest(text) for text in self.texts}
+        beside = {digest(text): text for text in self.beside}
+        if own & set(beside):
             raise ValueError("a text is evaluated beside itself: it has its perplexity already.")
+        object.__setattr__(self, "beside", tuple(beside[each] for each in sorted(beside)))  # one set, one spelling
+        self._check_words()
+        self._check_names()
+
+    def _check_part(self) -> None:
+        whole = isinstance(self.part, tuple) and [type(number) for number in self.part] == [int, int]
+        if not whole or not 0 <= self.part[0] < self.part[1]:
+            raise ValueError(f"part {self.part} of the documents: write (i, n), whole numbers, with i from 0 to n - 1.")
+
+    def _check_words(self) -> None:
         if self.vocabulary is not None:
             return
         worlds = [text for text in (*self.texts, *self.beside) if isinstance(text, World)]
@@ -73,10 +83,25 @@ class Corpus:
         if any(world.vocabulary() != worlds[0].vocabulary() for world in worlds[1:]):
             raise ValueError("a mixture of generated languages of different words needs a tokenizer: name one.")
 
+    def _check_names(self) -> None:
+        """Each text's perplexity is reported by its name: of two of one name only one would be."""
+        names = [*self.names, *(text.name for text in self.beside)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"two texts are called {twice[0]!r}, among those that are only evaluated and those that are read: their "
+                "perplexities could not be told apart. Rename the file or folder of one."
+            )
+
     @property
     def texts(self) -> tuple[World | Files, ...]:
         """The parts of a mixture, or the one text."""
         return self.text.parts if isinstance(self.text, Mixture) else (self.text,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the texts are called in metrics; those of one name are numbered."""
+        names = [text.name for text in self.texts]
+        return tuple(name if names.count(name) == 1 else f"{name}-{i}" for i, name in enumerate(names))
 
     @property
     def parts(self) -> tuple[Corpus, ...]:
@@ -89,12 +114,13 @@ class Corpus:
 
     def documents(self, split: str) -> Iterator[str]:
         """The documents of a split; with `slice`, one in `SLICE_SHARE` of the training documents is for validation."""
-        (which, of), sliced = self.part, self.slice
+        (which, of), sliced, taken = self.part, self.slice, 0
         for number, document in enumerate(self.text.text("train" if sliced else split)):
             if sliced and (number % SLICE_SHARE == SLICE_SHARE - 1) is not (split == "validation"):
                 continue
-            if split != "train" or number % of == which:
+            if split != "train" or taken % of == which:
                 yield document
+            taken += 1
 
     @property
     def weights(self) -> tuple[float, ...]:

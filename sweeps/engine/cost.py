@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from plm.bucket import CACHE
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
 from plm.models import shape
 from plm.reading import Reading, Spec
 from plm.spec import RunSpec, from_json
 from plm.stand_ins import is_stand_in, mean_tokens
-from plm.store import Store
+from plm.store import Store, step_name
 from plm.tasks import Task, load
 from sweeps.engine import teaching
 from sweeps.engine.plan import Plan
@@ -56,6 +57,8 @@ class Cost:
     """Of each run, on the resources of a trial."""
     wall_seconds: float
     gpu_hours: float
+    copied: int
+    """Bytes that a machine would have of its own if the store were a bucket: lessons, and copies of what is started from."""
 
 
 def flops(spec: Spec, store: Store) -> float:
@@ -115,7 +118,8 @@ def counted(plan: Plan, store: Store, rate: float, *, live: bool = False) -> Cos
     size = sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing) + teaching.kept_bytes(plan, store, live=live)
     seconds = {run_id: each / rate for run_id, each in work.items()}
     total = sum(seconds.values())
-    return Cost(len(missing), sum(work.values()), size, seconds, total, total / 3600)
+    copied = _copied(plan, store, live=live)
+    return Cost(len(missing), sum(work.values()), size, seconds, total, total / 3600, copied)
 
 
 def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, local: bool) -> Cost:
@@ -140,6 +144,7 @@ def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, l
         seconds,
         wall,
         sum(seconds.values()) * resources.gpus / 3600,
+        _copied(plan, store, live=resources.live),
     )
 
 
@@ -161,7 +166,8 @@ def bound(shown: Plan, runs: int, store: Store, resources: Resources, concurrenc
     size = sum(_bytes(shown.runs[r], shown.keep[r]) for r in parents) + runs * max(kept)
     wall = sum(seconds[r] for r in parents) + sum(v for r, v in seconds.items() if r not in parents) / concurrency
     start = ACTOR_SECONDS + (0 if local else RAY_SECONDS) if seconds else 0
-    return Cost(len(seconds), work, size, seconds, wall + start, sum(seconds.values()) * resources.gpus / 3600)
+    hours, copied = sum(seconds.values()) * resources.gpus / 3600, _copied(anew, store, live=resources.live)
+    return Cost(len(seconds), work, size, seconds, wall + start, hours, copied)
 
 
 def _seconds(spec: Spec, each: float, store: Store) -> float:
@@ -240,6 +246,17 @@ def _bytes(spec: Spec, keep: tuple[int, ...]) -> int:
     return 30_000 + rows * (16 + 4 * getattr(spec.objective, "num_labels", 1)) + weights
 
 
+def _copied(plan: Plan, store: Store, *, live: bool) -> int:
+    """Disk of a machine for what it keeps of a bucket: lessons, and checkpoints of which it has no copy yet."""
+    read = {(c.run.run_id, c.step): c.run for run_id in plan.missing for c in plan.runs[run_id].parents()}
+    size = 0
+    for (run_id, step), spec in read.items():
+        if not (store.root / "runs" / run_id / "checkpoints" / step_name(step)).exists():
+            states = 3 if step in plan.keep_state.get(run_id, ()) else 1  # with AdamW's two moments
+            size += states * 4 * parameters(spec)
+    return size + teaching.kept_bytes(plan, store, live=live)
+
+
 def _given_up(spec: Spec) -> int:
     """Disk for what a run keeps that was given up as it trained: two states of weights and of AdamW's two moments."""
     return 0 if isinstance(spec, Reading) else 2 * 3 * 4 * parameters(spec)
@@ -253,19 +270,18 @@ def parameters(spec: RunSpec) -> int:
 
 
 def check_space(cost: Cost, store: Store) -> None:
-    """Refuse what does not fit on the store's disk.
+    """Refuse what does not fit on the store's disk; a bucket grows, but not the disk for copies of what is in it.
 
     Raises:
         ValueError: with what is needed and what is free.
     """
-    if store.bucket:  # it grows
-        return
     there = next(p for p in (store.root, *store.root.parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    if cost.bytes > free:
+    needed, free = cost.copied if store.bucket else cost.bytes, shutil.disk_usage(there).free
+    if needed > free:
+        what = f"copies of {store.bucket}, and lessons, would take" if store.bucket else "the runs would keep"
         raise ValueError(
-            f"the runs would keep {cost.bytes / 1e9:.1f} GB; {there} has {free / 1e9:.1f} GB free. "
-            "Choose another --store, or ask for less."
+            f"{what} {needed / 1e9:.1f} GB; {there} has {free / 1e9:.1f} GB free. "
+            f"{f'Name another folder by {CACHE}' if store.bucket else 'Choose another --store'}, or ask for less."
         )
 
 

@@ -21,6 +21,8 @@ from sweeps.engine.record import noted
 from sweeps.engine.results import Arm
 from sweeps.engine.sweep import Growth
 
+POOLED = ("trajectory", "task", "step", "reference", "seed")
+"""Axes of fine-tunings that do not tell curves apart: what a curve is of, where it is, and what it is the mean over."""
 SURE = 0.05
 """The corrected p below which a difference from the last step is called beyond noise."""
 
@@ -148,12 +150,13 @@ def beside(plan: Plan, store: Store) -> dict[str, dict[str, Mapping[int, float]]
         for cell in plan.cells
         if isinstance(cell.spec, Reading)
     }
-    for cell in noted(axes.beside, store) if axes.beside else ():
-        run = RunFolder(store, cell["run_id"])
+    points = {cell["run_id"]: cell["point"] for cell in (noted(axes.beside, store) if axes.beside else ())}
+    for run_id, point in points.items():  # a run counts once, by what the last call that asked for it says of it
+        run = RunFolder(store, run_id)
         source = _began(run) if run.status() == "done" else None
         if source is not None and (place := read.get(digest(source))):
-            others = (f"{n} {v}" for n, v in cell["point"].items() if n in ("size", "duration"))
-            task = f"{cell['point']['task']}, fine-tuned ({', '.join(others)})"
+            others = (f"{n} {v}" for n, v in point.items() if n not in POOLED)
+            task = f"{point['task']}, fine-tuned ({', '.join(others)})"
             score = float(run.result()["metrics"]["val/score"])
             found.setdefault((place[0], task), {}).setdefault(place[1], []).append(score)
     shown: dict[str, dict[str, Mapping[int, float]]] = {}

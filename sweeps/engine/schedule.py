@@ -105,9 +105,9 @@ class Schedule:
             return False
         return all(self._there(checkpoint) for checkpoint in spec.parents())
 
-    def _there(self, checkpoint: Checkpoint) -> bool:
+    def _there(self, checkpoint: Checkpoint, *, at_once: bool = False) -> bool:
         state = self.state[checkpoint.run.run_id]
-        return state == "done" or (self.follow is not None and self.follow.has(checkpoint))
+        return state == "done" or (self.follow is not None and self.follow.has(checkpoint, at_once=at_once))
 
     def _kept(self, run_id: str) -> object:
         return self.plan.keep.get(run_id), self.plan.keep_state.get(run_id)
@@ -115,7 +115,7 @@ class Schedule:
     def _block(self) -> None:
         for child, spec in self.plan.runs.items():  # parents come before children, so one pass reaches them all
             if self.state[child] == "waiting" and any(
-                self.state[c.run.run_id] not in ("done", "waiting", "running") and not self._there(c)
+                self.state[c.run.run_id] not in ("done", "waiting", "running") and not self._there(c, at_once=True)
                 for c in spec.parents()
             ):
                 self.state[child] = BLOCKED

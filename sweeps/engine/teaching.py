@@ -46,7 +46,9 @@ def reads_stored(objective: Inherit) -> bool:
 
 def options(plan: Plan, run_id: str, store: Store, *, live: bool = False) -> dict[str, Any]:
     """What `Execution` says of a run's teacher: lessons that have to be made serve all runs of the plan that share them."""
-    for readers in [] if live else stored(plan.runs.values(), room(store)):
+    if live or taught(plan.runs[run_id]) is None:  # the groups of a plan take a pass over all its runs
+        return {}
+    for readers in stored(plan.runs.values(), room(store)):
         if any(spec.run_id == run_id for spec in readers):
             return {"teacher": "stored", "stored_top_k": _widest(readers)}
     return {}

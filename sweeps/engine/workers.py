@@ -7,6 +7,7 @@ workers from starting. Which process does what is `plm.parallel`'s business.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import uuid
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -56,10 +57,18 @@ def group_trial(config: dict[str, Any]) -> None:
         outcome = Outcome("", "failed", {}, error=_last_words(error))
         note_failure(from_json(config["spec"]), store, outcome.error, trace=str(error))
     finally:
-        with contextlib.suppress(OSError):
-            store.delete(scratch)
-            (store.root / "scratch").rmdir()  # another group's may be in it
+        _clear(store, scratch)
     tune.report(reported(outcome))
+
+
+def _clear(store: Store, scratch: str) -> None:
+    """Remove Ray's notes on a group, as many as can be."""
+    with contextlib.suppress(OSError):
+        if store.bucket:
+            store.delete(scratch)
+        else:
+            shutil.rmtree(store.root / scratch, ignore_errors=True)  # one that stays does not keep the others
+            (store.root / "scratch").rmdir()  # another group's may be in it
 
 
 def member(config: dict[str, Any]) -> dict[str, Any]:

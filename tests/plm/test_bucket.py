@@ -58,14 +58,47 @@ def finished(store: Store, spec=None):
         ("s3://b?region=eu-west-1&endpoint_override=host", Bucket("b", "", "https://host", "eu-west-1")),
     ],
 )
-def test_an_address_is_read_and_written(location, parsed):
+def test_an_address_is_read_and_written(location, parsed, monkeypatch):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
     assert Bucket.parse(location) == parsed
     assert Bucket.parse(parsed.location) == parsed
+
+
+def test_a_server_of_the_environment_is_part_of_the_address(monkeypatch):
+    """Two servers are two places with copies of their own, and a worker without the variable asks the same server."""
+    caches = set()
+    for name, server in (("AWS_ENDPOINT_URL", "http://one:9000/"), ("AWS_ENDPOINT_URL_S3", "http://two:9000")):
+        monkeypatch.setenv(name, server)
+        bucket = Bucket.parse("s3://b/p")
+        assert bucket == Bucket.parse(f"s3://b/p?endpoint_override={server}") == Bucket("b", "p", server.rstrip("/"))
+        caches.add(bucket.cache)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.delenv(name)
+            assert Bucket.parse(bucket.location) == bucket
+    assert len(caches) == 2
+    assert Bucket.parse("s3://b?endpoint_override=http://three").endpoint == "http://three"
+
+
+@pytest.mark.parametrize(
+    ("profile", "options", "said"),
+    [
+        ("nope", "", r"s3://b: .*config profile \(nope\).*set credentials"),
+        ("", "&region=eu%20west", r"s3://b: .*'eu west'"),
+    ],
+)
+def test_a_profile_or_region_that_is_none_is_refused_as_the_rest_is(profile, options, said, monkeypatch):
+    if profile:
+        monkeypatch.setenv("AWS_PROFILE", profile)
+    buckets._client.cache_clear()
+    with pytest.raises(ValueError, match=said):
+        Bucket.parse(f"s3://b?endpoint_override=http://127.0.0.1:9{options}").check()
 
 
 @pytest.mark.parametrize(
     ("location", "said"),
     [
+        ("s3://b?endpoint_override=http://key:hunter2@host", "holds no credentials"),
         ("s3:///runs", "give a path .* or s3://bucket/prefix"),
         ("s3://b/../c", "no '.' or '..'"),
         ("s3://b?access_key=k", "no option 'access_key'; there are endpoint_override, region"),
@@ -177,7 +210,7 @@ def test_pyarrow_sees_the_same_objects(store, address, monkeypatch):
     """By an address that names the server, and by the environment."""
     store.put("a/b", b"1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    for bucket in (store.bucket, Bucket(store.bucket.name, store.bucket.prefix)):
+    for bucket in (store.bucket, Bucket.parse(str(store.bucket))):
         with bucket.filesystem().open_input_stream(f"{bucket.path}/a/b") as file:
             assert file.read() == b"1"
 

@@ -22,7 +22,7 @@ from plm.models.gpt2 import GPT2
 from plm.objectives.clm import CausalLM
 from plm.objectives.inherit import Inherit, lesson
 from plm.objectives.mlm import MaskedLM
-from plm.store import Store
+from plm.store import Store, sha256
 from plm.train import Execution, Stopped, open_stream, train
 
 CPU = torch.device("cpu")
@@ -230,6 +230,15 @@ def test_a_teacher_is_known_by_its_weights(student, pretrain, tmp_path):
     assert sorted(found) == ["config.json", "model.safetensors"]
     syllabus = lessons.Syllabus.of(spec, found)
     assert syllabus.name != lessons.Syllabus.of(spec, found | {"model.safetensors": "0"}).name
+
+
+def test_the_optimizer_of_a_teacher_that_still_trains_teaches_nothing(pretrain, tmp_path):
+    store, teacher = Store.at(tmp_path), pretrain().final
+    files = {"config.json": b"{}", "model.safetensors": b"weights"}
+    store.run(teacher.run).put_checkpoint(teacher.step, files)
+    alone = lessons.weights_of(teacher, store)
+    store.run(teacher.run).put_checkpoint(teacher.step, files | {"optimizer.safetensors": b"moments"})
+    assert lessons.weights_of(teacher, store) == alone == {name: sha256(data) for name, data in files.items()}
 
 
 def test_what_was_interrupted_goes_on(student, tmp_path, monkeypatch):

@@ -54,7 +54,7 @@ def test_the_budget_is_kept_and_used(pretrain, step, evaluation, minutes):
         except ValueError:
             assert step + evaluation > 60 * minutes
             return
-    assert cost(fitting) <= 60 * minutes < cost(fitting + 1)
+    assert cost(fitting) <= 60 * minutes < cost(fitting + 1) * (1 + 1e-12)  # 60 * 1.1 is a little more than 66
 
 
 def test_the_clock_waits_for_the_device(monkeypatch):

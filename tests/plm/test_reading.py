@@ -17,9 +17,11 @@ from plm import Checkpoint, External, Reading, Store, read
 from plm.analyses.prediction import Prediction
 from plm.analyses.reconstruction import Reconstruction
 from plm.build import Cache
-from plm.data.gold import tagged
-from plm.reading import rows_of, subject_of, to_parquet
+from plm.data.files import files
+from plm.data.gold import aligned, tagged
+from plm.reading import _training_text, rows_of, subject_of, to_parquet
 from plm.spec import RunSpec, from_json
+from plm.word_statistics import statistics
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +152,23 @@ def test_a_run_of_ours_is_read_at_a_step(
     body = subject_of(run.at(0), "body", store, cache, torch.device("cpu"))
     assert type(body.model).__name__ == "BertModel"
     assert torch.equal(body.model.get_input_embeddings().weight, first.model.get_input_embeddings().weight)
+
+
+@pytest.mark.parametrize(("left_out", "count"), [({"slice": True}, 57), ({"part": (0, 3)}, 20), ({}, 60)])
+def test_words_are_held_against_what_a_run_was_trained_on(
+    left_out: dict, count: int, pretrain: Callable[..., RunSpec], tmp_path: Path
+) -> None:
+    """A corpus of a word a document, so that the words that are known are the documents that were read."""
+    (tmp_path / "train.txt").write_text("\n".join(f"w{number}" for number in range(60)))
+    (tmp_path / "validation.txt").write_text("w")
+    run = pretrain(seq_len=8)
+    data = dataclasses.replace(run.data, text=files(str(tmp_path)), **left_out)
+    text = _training_text(dataclasses.replace(run, data=data).at(0))
+    every = [f"w{number}" for number in range(60)]
+    found = statistics(text).of([aligned(every, ["X"] * 60, [""] * 60, " ".join(every))])[0]
+    read = [word for word, own in zip(every, found, strict=True) if own.frequency]
+    assert read == list(data.documents("train"))
+    assert len(read) == count
 
 
 def test_a_tokenizer_is_nobody_elses(analysis: Reconstruction, masked: External, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def changed(value):
         for i, v in enumerate(value):
             for name, other in changed(v):
                 yield f"{i}.{name}", (*value[:i], other, *value[i + 1 :])
-        yield "longer", (*value, value[0])
+        yield "longer", (*value, *(value[:1] or ("more",)))
     elif isinstance(value, bool):
         yield "", not value
     elif isinstance(value, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,18 @@ def test_the_best_step_is_named_and_held_against_the_last(
 
     # and beside what is read off the same models, and off no others
     read = {"trajectory": steps, "analysis": f"similarity:{_text(tmp_path)}", "size": "3"}
-    label = "toy, fine-tuned (size 24, duration steps:3)"
+    label = "toy, fine-tuned (size 24, duration steps:3, lr 5e-05, pretraining_seed 0)"
     assert beside(plan(reading, store, read), store) == {"tiny": {label: pytest.approx({0: 0.5, 4: 0.9, 16: 0.7})}}
     assert list(beside(plan(reading, store, read | {"step": "4"}), store)["tiny"][label]) == [4]
+    shown = beside(plan(reading, store, read), store)["tiny"]
+    other = plan(sweep, store, asked | {"lr": "0.01", "step": "4"})  # unlike runs are curves of their own
+    stage(other, store, lambda cell: 0.1)
+    note_cells(other, store)
+    again = plan(sweep, store, asked | {"seed": "1", "step": "4"})  # and a run that was noted twice counts once
+    note_cells(replace(again, cells=tuple(replace(c, point=c.point | {"trajectory": "."}) for c in again.cells)), store)
+    assert beside(plan(reading, store, read), store)["tiny"] == {
+        label: pytest.approx(shown[label]), label.replace("5e-05", "0.01"): pytest.approx({4: 0.1}),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,13 @@ def test_a_smoke_run_has_small_teachers_too() -> None:
     assert all(isinstance(c, Checkpoint) and c.step == 2 for c in spec.parents())
 
 
+def test_what_is_not_fine_tuned_has_one_size() -> None:
+    """Two would be two cells, and panels, of the same pretraining."""
+    axis = teachers.sizes(1000).read("500,1000")
+    for task, sizes in (("none", {"none"}), ("sentiment", {500, 1000})):
+        assert {size for value in axis.values for size in axis.expand(value, {"task": task})} == sizes
+
+
 @pytest.mark.parametrize(
     ("axis", "text", "said"),
     [

@@ -64,10 +64,10 @@ def test_a_word_of_several_parts_is_as_rare_as_its_rarest():
 def test_only_the_training_split_is_read_and_of_a_mixture_its_share(tmp_path, monkeypatch):
     for name, word in (("one", "x"), ("two", "y")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "train.txt").write_text(f"{word} b c d\n" * 200)
+        (tmp_path / name / "train.txt").write_text(f"{word}, b, c, d.\n" * 200)
         (tmp_path / name / "validation.txt").write_text("z\n")
     one, two = (files(str(tmp_path / name)) for name in ("one", "two"))
-    monkeypatch.setattr("plm.word_statistics.READ", 400)
+    monkeypatch.setattr("plm.word_statistics.READ", 320)  # of lines of eight: a comma is a word too
     statistics.cache_clear()
     x, y, z = statistics(Mixture((one, two), (3.0, 1.0))).of([sentence("x y z")])[0]
     assert math.expm1(x.frequency) / math.expm1(y.frequency) == pytest.approx(3)
@@ -175,5 +175,8 @@ def test_a_class_that_is_not_drawn_has_no_number_there():
     }  # fmt: skip
     drawn = adjusted(columns, {0: 0, 1: 1}, np.array([[2.0, 0.0], [1.0, 1.0]]))
     assert np.isnan(drawn["adjusted/C"]).tolist() == [True, False]
+    again = adjusted({name: values[:3] * 2 for name, values in columns.items()})
+    for name, by_hand in (("adjusted/A", 0), ("adjusted/B", 2)):  # a step of frequency is worth -1 within A
+        assert drawn[name][0] == pytest.approx(again[name][0]) == pytest.approx(by_hand)
     assert np.isfinite(drawn["adjusted/A"]).all()
     assert adjusted(columns | {"frequency": [None] * 6}) == {}

@@ -11,8 +11,10 @@ import pytest
 from subjects import subject, words
 from tiny import SIZES
 
-from plm.analyses import analysis
-from plm.data import sources
+from plm.analyses import analysis, parted
+from plm.data import crossed, sources
+from plm.data.files import files
+from plm.data.gold import tagged
 from plm.data.world import World
 from plm.models import shape
 from plm.models.bert import Bert
@@ -78,3 +80,23 @@ def test_fields_of_an_analysis_stand_behind_its_data():
         analysis("probing", "world@layers=a")
     with pytest.raises(ValueError, match="unknown field of analyses/knowledge 'seed'"):
         analysis("knowledge", "world@seed=3")
+    with pytest.raises(ValueError, match=r"unknown field of analyses/similarity 'layers': it has none"):
+        analysis("similarity", "world@layers=3")
+    with pytest.raises(ValueError, match=r"layers of analyses/probing is given twice"):
+        analysis("probing", "world@layers=0@layers=4")
+    with pytest.raises(
+        ValueError, match=r"cardinalities of analyses/knowledge has no value: .* Write cardinalities=VALUE"
+    ):
+        analysis("knowledge", "world@cardinalities")
+
+
+def test_a_path_is_taken_whole_whatever_its_name(tmp_path):
+    text, gold = crossed.write(tmp_path / "a+b", 40)
+    alone, held = analysis("prediction", gold), analysis("prediction", f"{gold}+{text}")
+    assert (alone.data, alone.text) == (tagged(gold), None)
+    assert (held.data, held.text) == (tagged(gold), files(text))
+    (own := tmp_path / "s@1+2.txt").write_text("The cat sat .\n")
+    assert analysis("similarity", str(own)).data == files(str(own))
+    (own := tmp_path / "s@1.txt").write_text("The cat sat .\n")
+    assert parted(f"{own}@layers=0@x", "@") == [str(own), "layers=0", "x"]
+    assert parted("nowhere@layers=0@x", "@") == ["nowhere", "layers=0", "x"]

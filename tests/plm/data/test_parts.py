@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import plm
+from plm.build import Cache
 from plm.data.corpus import Corpus
+from plm.data.files import files
+from plm.data.mixture import Mixture
 from plm.data.sources import corpus
 from plm.data.world import World
 from plm.spec import digest
 from plm.store import Store
-from plm.train import train
+from plm.train import open_stream, train
 
 
 @pytest.fixture
@@ -37,9 +43,18 @@ def test_what_is_evaluated_is_no_part(text: Corpus) -> None:
     assert documents(text, (0, 4), "validation") == documents(text, (0, 1), "validation")
     sliced = replace(text, slice=True)
     assert documents(sliced, (0, 2), "validation") == documents(sliced, (0, 1), "validation")
-    assert documents(sliced, (0, 2)) + documents(sliced, (1, 2)) != documents(text, (0, 1))
-    halves = {*documents(sliced, (0, 2)), *documents(sliced, (1, 2))}
-    assert halves == set(documents(sliced, (0, 1)))
+    halves = [*documents(sliced, (0, 2)), *documents(sliced, (1, 2))]
+    assert sorted(halves) == sorted(documents(sliced, (0, 1)))
+    assert sorted(halves) != sorted(documents(text, (0, 1)))
+
+
+def test_parts_of_what_a_slice_leaves_are_of_one_size(text: Corpus) -> None:
+    """Of 20 documents one is in the slice, and always that of one number: no part may consist of those alone."""
+    sliced = replace(text, slice=True)
+    rest = documents(sliced, (0, 1))
+    assert len(rest) == 114
+    for of in (2, 19, 20):
+        assert [documents(sliced, (which, of)) for which in range(of)] == [rest[which::of] for which in range(of)]
 
 
 def test_other_parts_are_other_data(text: Corpus) -> None:
@@ -48,10 +63,19 @@ def test_other_parts_are_other_data(text: Corpus) -> None:
     assert digest(Corpus(text.text, text.vocabulary)) == digest(replace(text, part=(0, 1), beside=()))
 
 
-@pytest.mark.parametrize("part", [(1, 1), (-1, 2), (0, 0)])
+@pytest.mark.parametrize("part", [(1, 1), (-1, 2), (0, 0), (False, True)])
 def test_what_is_no_part_is_refused(text: Corpus, part: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"part \(.*\) of the documents: write \(i, n\)"):
+    with pytest.raises(ValueError, match=r"part \(.*\) of the documents: write \(i, n\), whole numbers"):
         replace(text, part=part)
+
+
+@pytest.mark.parametrize("part", [(0,), (0, 1, 2), (0.5, 2), (0, 2.0), [0, 2], "01", 1])
+def test_what_is_not_two_whole_numbers_is_refused(text: Corpus, part: Any) -> None:
+    """Set behind the constructor's back, whose types are checked in tests alone."""
+    wrong = copy.copy(text)
+    object.__setattr__(wrong, "part", part)
+    with pytest.raises(ValueError, match=r"part .* of the documents: write \(i, n\), whole numbers"):
+        wrong.__post_init__()
 
 
 def test_a_text_that_is_only_evaluated_has_its_own_perplexity(
@@ -79,6 +103,67 @@ def test_a_text_that_is_only_evaluated_has_its_own_perplexity(
 def test_a_text_beside_itself_is_refused(text: Corpus) -> None:
     with pytest.raises(ValueError, match="evaluated beside itself"):
         replace(text, beside=(text.text,))
+
+
+def test_texts_beside_are_a_set() -> None:
+    """One computation has one spelling: neither their order nor a second mention is another run."""
+    one, two = World(domain="home"), World(domain="field")
+    first, second = (Corpus(World(), None, beside=texts) for texts in ((one, two), (two, one, two)))
+    assert first == second
+    assert digest(first) == digest(second)
+    assert len(first.beside) == 2
+
+
+def named(folder: Path, words: str, train: int = 20) -> str:
+    """A text in a folder; how it ends is its name."""
+    folder.mkdir(parents=True)
+    for split, count in (("train", train), ("validation", 20)):
+        (folder / f"{split}.txt").write_text(f"{words}\n" * count)
+    return str(folder)
+
+
+def test_texts_of_one_name_are_refused(text: Corpus, tmp_path: Path) -> None:
+    """The metric of one would overwrite that of the other; also where a mixture has numbered its texts."""
+    one, two, other, numbered = (
+        files(named(tmp_path / place, place)) for place in ("a/news", "b/news", "c/other", "d/news-1")
+    )
+    for read, beside in (
+        (text.text, (one, two)),
+        (one, (two,)),
+        (Mixture((one, other), (1, 1)), (two,)),
+        (Mixture((one, two), (1, 1)), (numbered,)),
+    ):
+        with pytest.raises(ValueError, match=r"two texts are called 'news.*Rename the file or folder"):
+            Corpus(read, text.vocabulary, beside=beside)
+    assert Corpus(Mixture((one, two), (1, 1)), text.vocabulary, beside=(other,)).names == ("news-0", "news-1")
+
+
+def test_the_same_text_in_another_place_is_evaluated_once(text: Corpus, tmp_path: Path) -> None:
+    one, two = (files(named(tmp_path / place, "the same")) for place in ("a/news", "b/other"))
+    assert len(replace(text, beside=(one, two)).beside) == 1
+    with pytest.raises(ValueError, match="evaluated beside itself"):
+        Corpus(one, text.vocabulary, beside=(two,))
+
+
+def test_of_a_text_beside_only_what_is_evaluated_is_opened_and_once(pretrain, tmp_path: Path, monkeypatch) -> None:
+    """Its training split may be shorter than a sequence, and is not tokenised."""
+    spec = pretrain()
+    other = files(named(tmp_path / "other", "the cat sees the dog .", train=1))
+    spec = replace(spec, data=replace(spec.data, beside=(other,)))
+    asked: list[tuple[str, str]] = []
+    real = Corpus.documents
+
+    def documents(self: Corpus, split: str):
+        asked.append((self.texts[0].name, split))
+        return real(self, split)
+
+    monkeypatch.setattr(Corpus, "documents", documents)
+    stream = open_stream(spec, Store.at(tmp_path / "store"), Cache())
+    assert sorted(asked) == [("lines", "train"), ("lines", "validation"), ("other", "validation")]
+    monkeypatch.setattr("plm.data.collate.blocks", None)  # nothing is opened again
+    once, again = ([(name, list(batches)) for name, batches in stream.beside()] for _ in range(2))
+    assert [name for name, _ in once] == [name for name, _ in again] == ["other"]
+    assert all((a["labels"] == b["labels"]).all() for a, b in zip(once[0][1], again[0][1], strict=True))
 
 
 def test_what_is_evaluated_beside_is_read_with_the_same_words() -> None:

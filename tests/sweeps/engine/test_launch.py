@@ -31,6 +31,8 @@ FLAGS = {
     "--shard",
     "--state",
     "--keep-weights",
+    "--live",
+    "--follow",
     "--dry-run",
     "--rate",
     "--smoke",

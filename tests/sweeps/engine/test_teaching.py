@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from planted import bert, finish
 
 from plm import Execution, RunSpec, Store, pretrain, steps, train
+from plm.bucket import Bucket
 from plm.inheritance import Constant, Heaviside, Linear, Rate, Several, smoothed
 from plm.lessons import PART
 from plm.models import shape
@@ -102,6 +104,22 @@ def test_lessons_are_as_wide_as_the_plan_needs(student: Make, plain: Make, store
     ]  # fmt: skip
     alone = execution_for(Resources(), planned(runs[0], store=store), runs[0].run_id, store)
     assert (alone.teacher, alone.stored_top_k) == ("live", 0)
+
+
+def test_who_has_no_teacher_is_not_looked_for_among_the_others(
+    student: Make, plain: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes a pass over the plan, at the start of each run."""
+    runs = [plain(), student(), student(lr=1e-3)]
+    together, passes, stored = planned(*runs, store=store), list[float](), teaching.stored
+
+    def counted(specs: Any, room: float) -> Any:
+        passes.append(room)
+        return stored(specs, room)
+
+    monkeypatch.setattr(teaching, "stored", counted)
+    found = [execution_for(Resources(), together, spec.run_id, store).teacher for spec in runs[:2]]
+    assert (found, len(passes)) == (["live", "stored"], 1)
 
 
 def test_a_live_teacher_costs_and_stored_lessons_cost_once(
@@ -221,3 +239,30 @@ def test_who_teaches_whom_is_said_of_all_teachers(student: Make, plain: Make, st
 
 def test_smoothed_labels_have_no_teacher_to_speak_of(plain: Make, store: Store) -> None:
     assert teaching.said(planned(smoothed(plain(), 0.1), store=store), store) == []
+
+
+def test_copies_of_a_bucket_need_room_on_this_machine(
+    student: Make, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a teacher that is not here yet, and lessons; what the runs keep lies in the bucket."""
+    monkeypatch.setattr(cost, "timings", lambda specs, *_: [(1.0, 1.0) for _ in specs])
+    runs = [student(), student(lr=1e-3)]
+    together, (source,) = planned(*runs, store=store), runs[0].parents()
+    in_bucket = replace(store, bucket=Bucket("there"))
+    lessons, weights = teaching.kept_bytes(together, in_bucket), 4 * cost.parameters(source.run)
+    found = cost.estimate(together, in_bucket, Resources(), 1, True)
+    assert cost.counted(together, in_bucket, 1e9).copied == found.copied == lessons + weights < found.bytes
+
+    def disk(free: int) -> None:
+        monkeypatch.setattr("sweeps.engine.cost.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+
+    disk(found.copied)
+    cost.check_space(found, in_bucket)
+    with pytest.raises(ValueError, match=r"the runs would keep .* Choose another --store"):
+        cost.check_space(found, store)
+    disk(found.copied - 1)
+    with pytest.raises(ValueError, match=r"copies of s3://there, .* Name another folder by PLM_CACHE"):
+        cost.check_space(found, in_bucket)
+    store.run(source.run).put_checkpoint(source.step, {"model.safetensors": b"a copy"})
+    monkeypatch.undo()
+    assert cost.counted(together, in_bucket, 1e9).copied == lessons

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -58,3 +60,27 @@ def test_a_group_that_failed_is_described_by_who_failed() -> None:
 
     assert workers._last_words(GroupError("long")) == "worker 1: RuntimeError: OSError: disk full"
     assert workers._last_words(TimeoutError("late")) == "TimeoutError: late"
+
+
+def test_of_a_groups_notes_as_much_goes_as_can(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, another = (store.root / "scratch" / name for name in ("mine", "another"))
+    for folder in (mine / "a", mine / "b", mine / "c", another):
+        folder.mkdir(parents=True)
+        (folder / "note").write_text("")
+    remove = os.rmdir
+
+    def stuck(path: str, **options: Any) -> None:
+        if Path(path).name in "ab":  # whichever comes first
+            raise OSError(f"{path} is busy")
+        remove(path, **options)
+
+    with monkeypatch.context() as held:
+        held.setattr(os, "rmdir", stuck)
+        workers._clear(store, "scratch/mine")
+    left = sorted(path.relative_to(mine).as_posix() for path in mine.rglob("*"))
+    assert left == ["a", "b"]
+    workers._clear(store, "scratch/mine")
+    assert not mine.exists()
+    assert another.exists()
+    workers._clear(store, "scratch/another")
+    assert not (store.root / "scratch").exists()

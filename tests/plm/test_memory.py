@@ -1,0 +1,47 @@
+"""What is free goes back to the system, and training sees to it."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+from pathlib import Path
+
+import pytest
+
+import plm
+from plm import memory
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    return 1024 * int(re.findall(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_what_is_free_goes_back(monkeypatch):
+    """Blocks between others that stay: the allocator keeps them, unless it is told."""
+    monkeypatch.setattr(memory, "EVERY_SECONDS", 0.0)
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    blocks = [libc.malloc(64_000) for _ in range(1000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 64_000)
+    stay = blocks[::10]
+    for block in set(blocks) - set(stay):
+        libc.free(block)
+    before = resident()
+    memory.Keeper().give_back()
+    assert before - resident() > 30_000_000
+    for block in stay:
+        libc.free(block)
+
+
+def test_training_gives_back_but_not_at_every_step(pretrain, tmp_path, monkeypatch):
+    given: list[int] = []
+    monkeypatch.setattr(memory, "_trim", lambda: given.append)
+    plm.train(pretrain(), store=tmp_path)
+    assert not given
+    monkeypatch.setattr(memory, "EVERY_SECONDS", 0.0)
+    plm.train(pretrain(lr=2e-3), store=tmp_path)
+    assert len(given) == 4
