@@ -131,8 +131,15 @@ def save(sweep: Sweep, store: Store) -> None:
     rows.sort(key=lambda row: [_sortable(row.get(axis)) for axis in sweep.axes])
     names = dict.fromkeys(("run_id", "status", *sweep.axes, *(name for row in rows for name in row)))
     sink = io.BytesIO()
-    pa.parquet.write_table(pa.table({n: [row.get(n) for row in rows] for n in names}), sink, compression="zstd")
+    table = pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+    pa.parquet.write_table(table, sink, compression="zstd")
     store.put(f"{folder(sweep.name)}/results.parquet", sink.getvalue())
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """Values of one type: beside words, as in a size of `none` or 1000, numbers are words too."""
+    words = any(isinstance(value, str) for value in values)
+    return [str(value) if words and value is not None else value for value in values]
 
 
 def _sortable(value: Any) -> tuple[str, float, str]:

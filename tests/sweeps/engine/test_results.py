@@ -61,6 +61,15 @@ def test_results_are_the_union_of_all_calls(finished: Plan, question: Sweep, sto
     assert sorted(str(row["status"]) for row in rows) == ["done"] * 6 + ["missing"] * 3
 
 
+def test_an_axis_of_words_and_numbers_is_one_of_words(
+    question: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"run_id": "a", "size": "none", "val/loss": 1.0}, {"run_id": "b", "size": 1000}]
+    monkeypatch.setattr(record, "collect", lambda *_: rows)
+    record.save(question, store)
+    assert {row["run_id"]: row["size"] for row in read(store, question.name)} == {"a": "none", "b": "1000"}
+
+
 def test_a_damaged_results_file_is_made_anew(finished: Plan, store: Store) -> None:
     store.put(f"sweeps/{finished.sweep.name}/results.parquet", b"garbage")
     record.save(finished.sweep, store)
