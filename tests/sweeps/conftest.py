@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,14 @@ from sweeps.engine.sweep import Curve, Sweep
 
 WORDS = tuple(f"{a}{b}" for a in "bdfgklmn" for b in "aeiou")
 CURVE = Curve(axis="mask", position=preserved, label="preserved layers", line="lr", control="scheme", beside="task")
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Figures that a test drew and did not save; what saves one closes it."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")
