@@ -79,9 +79,21 @@ def _by_text(stream: Stream, records: list[dict[str, Any]]) -> dict[str, float]:
     for (name, first), (_, last) in pairwise([*texts, ("", math.inf)]):
         own = [records[i] for i in np.flatnonzero((ids >= first) & (ids < last))]
         if count := sum(record["label"] for record in own):  # of a short text nothing may be masked
-            nats = sum(record["logits"][0] for record in own) / count
-            found[f"val/perplexity/{name}"] = math.exp(min(nats, 700.0))
+            found[f"val/perplexity/{name}"] = _perplexity(sum(record["logits"][0] for record in own) / count)
     return found
+
+
+def _of_others(component: str, read: dict[str, list[_Sums]]) -> dict[str, float]:
+    """Perplexity on each text that is evaluated beside the run's own."""
+    found = {}
+    for name, parts in read.items():
+        if count := sum(part.counts[component] for part in parts):
+            found[f"val/perplexity/{name}"] = _perplexity(sum(part.losses[component] for part in parts) / count)
+    return found
+
+
+def _perplexity(nats: float) -> float:
+    return math.exp(min(nats, 700.0))  # beyond is not a float
 
 
 def _read(scorer: nn.Module, spec: RunSpec, batches: Iterator[dict[str, Tensor]]) -> list[_Sums]:
@@ -93,11 +105,6 @@ def _read(scorer: nn.Module, spec: RunSpec, batches: Iterator[dict[str, Tensor]]
         if counted:
             found.append(_summed(spec.objective, batch, scored))
     return among.gathered(found)
-
-
-def _perplexity(component: str, parts: list[_Sums]) -> float:
-    count = sum(part.counts[component] for part in parts)
-    return math.exp(min(sum(part.losses[component] for part in parts) / max(1, count), 700.0))
 
 
 @torch.no_grad()
@@ -129,10 +136,10 @@ def evaluate(scorer: nn.Module, spec: RunSpec, stream: Stream) -> Evaluation:
     if len(parts) > 1:
         metrics |= {f"val/{name}": value for name, value in parts.items()}
     if objective.language is not None:
-        metrics["val/perplexity"] = math.exp(min(parts[objective.language], 700.0))  # beyond is not a float
+        metrics["val/perplexity"] = _perplexity(parts[objective.language])
         if objective.language == objective.components[0]:  # what the records hold
             metrics |= _by_text(stream, records)
-        metrics |= {f"val/perplexity/{name}": _perplexity(objective.language, read) for name, read in beside.items()}
+        metrics |= _of_others(objective.language, beside)
         if of["bytes"]:
             metrics["val/bits_per_byte"] = losses[objective.language] / math.log(2) / of["bytes"]
     metrics |= {f"val/{key}": right[key] / of[key] for key in right if of[key]}

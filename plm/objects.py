@@ -6,9 +6,11 @@ S3 protocol. Nothing here knows what a run is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -42,26 +44,27 @@ class Folder:
 
     def put(self, key: str, data: bytes) -> None:
         """Write beside the file, then rename."""
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.parent / f".{path.name}.{uuid.uuid4().hex}"
-        try:
-            new.write_bytes(data)
+        with self._beside(key, data) as (new, path):
             os.replace(new, path)
-        finally:
-            new.unlink(missing_ok=True)
 
     def create(self, key: str, data: bytes) -> bool:
         """Write beside the file, then link: of several at a time one succeeds, also on NFS."""
+        with self._beside(key, data) as (new, path):
+            try:
+                os.link(new, path)
+            except FileExistsError:
+                return False
+            return True
+
+    @contextlib.contextmanager
+    def _beside(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        """A new file of these data and the one that it is to become; whatever is left of it goes."""
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.parent / f".{path.name}.{uuid.uuid4().hex}"
         try:
             new.write_bytes(data)
-            os.link(new, path)
-            return True
-        except FileExistsError:
-            return False
+            yield new, path
         finally:
             new.unlink(missing_ok=True)
 

@@ -135,3 +135,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder ../shared with real data beside the checkout")
     return folder
+
+
+@pytest.fixture
+def short_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored lessons in parts of two steps, so that runs of four have several."""
+    from plm import lessons, taught
+
+    for module in (lessons, taught):
+        monkeypatch.setattr(module, "PART", 2)

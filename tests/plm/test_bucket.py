@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import boto3
 import pytest
 from bucket import BUCKET, served
 from test_spec import fine_tuning, pretraining
+from test_store import raced
 
 from plm import bucket as buckets
 from plm.bucket import Bucket
@@ -166,19 +166,7 @@ def test_more_objects_than_a_page(store, monkeypatch):
 
 
 def test_one_creator_wins(store):
-    start, won = threading.Barrier(8), []
-
-    def create(number: int) -> None:
-        start.wait()
-        if store.create("a/b", b"all write the same"):
-            won.append(number)
-
-    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(won) == 1
+    assert len(raced(lambda _: store.create("a/b", b"all write the same"))) == 1
     assert not store.create("a/b", b"another")
     assert store.get("a/b") == b"all write the same"
 

@@ -28,13 +28,7 @@ from plm.train import Execution, Stopped, open_stream, train
 CPU = torch.device("cpu")
 STORED = Execution(teacher="stored")
 HALF = Constant(0.5)
-
-
-@pytest.fixture(autouse=True)
-def short_parts(monkeypatch):
-    """Parts of two steps, so that runs of four have several."""
-    for module in (lessons, taught):
-        monkeypatch.setattr(module, "PART", 2)
+pytestmark = pytest.mark.usefixtures("short_parts")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import torch
 from tiny import SIZES
 
 import plm
-from plm import lessons, optim, taught, teachers
+from plm import lessons, optim, teachers
 from plm.build import Cache, build
 from plm.inheritance import Constant, Heaviside, Several, Uniform, inherit, smoothed
 from plm.models import shape
@@ -25,12 +25,7 @@ from plm.train import Execution, open_stream, train
 
 CPU = torch.device("cpu")
 HALF = Constant(0.5)
-
-
-@pytest.fixture(autouse=True)
-def short_parts(monkeypatch):
-    for module in (lessons, taught):
-        monkeypatch.setattr(module, "PART", 2)
+pytestmark = pytest.mark.usefixtures("short_parts")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,21 +68,26 @@ def test_unfinished_writes_are_not_listed(store):
     assert store.list("a") == ["b"]
 
 
-def test_one_creator_wins(store):
+def raced(create: Callable[[int], bool]) -> list[int]:
+    """Which of eight threads that create one object at a time were told that they did."""
     start, won = threading.Barrier(8), []
 
-    def create(number: int) -> None:
+    def run(number: int) -> None:
         start.wait()
-        if store.create("a/b", str(number).encode()):
+        if create(number):
             won.append(number)
 
-    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(won) == 1
-    assert store.get("a/b") == str(won[0]).encode()
+    return won
+
+
+def test_one_creator_wins(store):
+    (winner,) = raced(lambda number: store.create("a/b", str(number).encode()))
+    assert store.get("a/b") == str(winner).encode()
     assert os.listdir(store.root / "a") == ["b"]
 
 

@@ -143,3 +143,15 @@ def make_question(encoder: str, toy: str) -> Sweep:
         arms=("mask", "scheme"),
         curve=CURVE,
     )
+
+
+@pytest.fixture(scope="session", name="steps")
+def three_steps(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folders of a tiny masked LM, named after three steps."""
+    from tiny import SIZES, perturbed, save_model
+    from transformers import BertConfig, BertForMaskedLM
+
+    folder = tmp_path_factory.mktemp("trainings") / "tiny"
+    for step in (0, 4, 16):
+        save_model(perturbed(BertForMaskedLM(BertConfig(**SIZES)), seed=step), folder / f"step{step}")
+    return str(folder)

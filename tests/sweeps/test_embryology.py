@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import SIZES, WORDS, perturbed, save_model
+from tiny import WORDS
 
 from plm import Reading, Store, recipes, registry
 from plm.objectives.sop import SentenceOrder
@@ -20,17 +20,6 @@ from sweeps.engine import launch
 from sweeps.engine.plan import plan
 from sweeps.engine.sweep import points
 from sweeps.engine.worker import run_trial
-
-
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folders of a tiny masked LM, named after three steps."""
-    from transformers import BertConfig, BertForMaskedLM
-
-    folder = tmp_path_factory.mktemp("trainings") / "tiny"
-    for step in (0, 4, 16):
-        save_model(perturbed(BertForMaskedLM(BertConfig(**SIZES)), seed=step), folder / f"step{step}")
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

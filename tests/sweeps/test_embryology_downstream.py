@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from staged import stage
-from tiny import SIZES, perturbed, save_model
 
 from plm import Store
 from plm.recipes import world_bert
@@ -19,17 +18,6 @@ from sweeps.engine.embryo_scores import beside, collect, table, verdict
 from sweeps.engine.plan import plan
 from sweeps.engine.record import note_cells
 from sweeps.engine.shown import Asked
-
-
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folders of a tiny encoder, named after three steps."""
-    from transformers import BertConfig, BertForMaskedLM
-
-    folder = tmp_path_factory.mktemp("trainings") / "tiny"
-    for step in (0, 4, 16):
-        save_model(perturbed(BertForMaskedLM(BertConfig(**SIZES)), seed=step), folder / f"step{step}")
-    return str(folder)
 
 
 def given(steps: str, task: str, **more: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from plm.data.mixture import Mixture, dealt
 from plm.data.sources import mixture
 from plm.data.trained import Trained
 from plm.data.world import World
-from plm.evaluate import _by_text
+from plm.evaluate import _by_text, _of_others, _Sums
 from plm.spec import digest
 from plm.store import Store
 from plm.train import open_stream
@@ -204,3 +204,9 @@ def test_a_text_without_a_prediction_has_no_perplexity():
     stream = Two.__new__(Two)
     records = [{"id": i, "label": n, "logits": [n * 2.0]} for i, n in enumerate((3.0, 1.0, 0.0))]
     assert _by_text(stream, records) == {"val/perplexity/long": pytest.approx(np.exp(2.0))}
+
+
+def test_a_text_beside_without_a_prediction_has_none_either():
+    sums = {"long": (8.0, 4), "short": (0.0, 0)}
+    read = {name: [_Sums({"mlm": nats}, {"mlm": count}, {}, {}, {}, [])] for name, (nats, count) in sums.items()}
+    assert _of_others("mlm", read) == {"val/perplexity/long": pytest.approx(np.exp(2.0))}
