@@ -19,7 +19,7 @@ from search_spaces.analyses import analyses, moment_of, read_by, sizes, steps_of
 from search_spaces.axis import Suited
 from search_spaces.seeds import seeds
 from sweeps.engine.launch import launch
-from sweeps.engine.sweep import Growth, Sweep
+from sweeps.engine.sweep import ByStep, Sweep
 
 
 def run(*, trajectory: str, seed: int, analysis: str, size: int | str, step: int) -> Reading:
@@ -36,7 +36,7 @@ sweep = Sweep(
         "size": sizes("usual"),
         "step": steps_of(Suited(("dense",), ("each",))),
     },
-    growth=Growth(beside="embryology_downstream"),
+    by_step=ByStep(beside="embryology_downstream"),
 )
 
 if __name__ == "__main__":

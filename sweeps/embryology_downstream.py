@@ -20,7 +20,7 @@ from search_spaces.data_sizes import data_sizes
 from search_spaces.finetuning import durations, learning_rates, tasks
 from search_spaces.seeds import seeds
 from sweeps.engine.launch import launch
-from sweeps.engine.sweep import Growth, Sweep
+from sweeps.engine.sweep import ByStep, Sweep
 
 
 def run(
@@ -47,7 +47,7 @@ sweep = Sweep(
         "step": steps_of("log:8"),
     },
     arms=("step", "reference"),
-    growth=Growth(analysis="task"),
+    by_step=ByStep(analysis="task"),
 )
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ class Growth:
 
 def collect(plan: Plan, store: Store) -> list[Growth]:
     """What is finished of a plan, by training and analysis, in the order of its cells."""
-    axes = plan.sweep.growth
+    axes = plan.sweep.by_step
     assert axes is not None
     groups: dict[tuple[Any, ...], dict[tuple[int, int], RunFolder]] = {}
     for cell in plan.cells:

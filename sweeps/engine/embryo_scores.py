@@ -19,7 +19,7 @@ from sweeps.engine import results
 from sweeps.engine.plan import Plan
 from sweeps.engine.record import noted
 from sweeps.engine.results import Arm
-from sweeps.engine.sweep import Growth
+from sweeps.engine.sweep import ByStep
 
 POOLED = ("trajectory", "task", "step", "reference", "seed")
 """Axes of fine-tunings that do not tell curves apart: what a curve is of, where it is, and what it is the mean over."""
@@ -36,7 +36,7 @@ class Scores:
     rest: tuple[tuple[str, Any], ...]
     """The other axes' labels, as far as they vary in the call."""
     arms: tuple[Arm, ...]
-    axes: Growth
+    axes: ByStep
     arm_axes: tuple[str, ...]
 
     @property
@@ -66,7 +66,7 @@ class Scores:
 
 def collect(plan: Plan, store: Store) -> list[Scores]:
     """The finished fine-tunings of a plan, by training and task; none if it only reads."""
-    axes = plan.sweep.growth
+    axes = plan.sweep.by_step
     assert axes is not None
     if any(isinstance(cell.spec, Reading) for cell in plan.cells):
         return []
@@ -143,7 +143,7 @@ def verdict(scores: Scores) -> str:
 
 def beside(plan: Plan, store: Store) -> dict[str, dict[str, Mapping[int, float]]]:
     """Training -> task -> step -> mean score, of what calls of another sweep have fine-tuned from the models that are read."""
-    axes, found = plan.sweep.growth, dict[tuple[str, str], dict[int, list[float]]]()
+    axes, found = plan.sweep.by_step, dict[tuple[str, str], dict[int, list[float]]]()
     assert axes is not None
     read = {
         digest(cell.spec.source): (str(cell.labels[axes.training]), int(cell.point[axes.step]))

@@ -132,9 +132,9 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
 
 def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -> tuple[list[Cell], tuple[str, ...]]:
     """Leave out what a model cannot be asked, where `each` analysis was asked for and not that one by its name."""
-    if sweep.growth is None:
+    if sweep.by_step is None:
         return list(cells), ()
-    name, kept, why = sweep.growth.analysis, list[Cell](), dict[tuple[Any, Any], str]()
+    name, kept, why = sweep.by_step.analysis, list[Cell](), dict[tuple[Any, Any], str]()
     axis = sweep.axis(name)
     named = (axis.read(given[name]) if name in given else axis).values
     for cell in cells:
@@ -143,13 +143,13 @@ def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -
                 cell.spec.check()
             kept.append(cell)
         except ValueError as error:
-            why[cell.labels[sweep.growth.training], cell.labels[name]] = str(error)
+            why[cell.labels[sweep.by_step.training], cell.labels[name]] = str(error)
     return kept, tuple(f"{what} of {training} is left out: {reason}" for (training, what), reason in why.items())
 
 
 def _check_home(sweep: Sweep, cells: Sequence[Cell], store: Store) -> None:
     """Refuse the folder of a run of another store: here it would be trained anew."""
-    trainings = ((cell.point[sweep.growth.training], pretraining_seed(cell.point)) for cell in cells if sweep.growth)
+    trainings = ((cell.point[sweep.by_step.training], pretraining_seed(cell.point)) for cell in cells if sweep.by_step)
     for training, seed in dict.fromkeys(trainings):
         folder = Path(str(training).replace(SEED, str(seed)))
         if (folder / "spec.json").is_file() and Store.at(folder.parents[1]).location != store.location:

@@ -49,7 +49,7 @@ def note_cells(plan: Plan, store: Store, trials: Sequence[dict[str, Any]] = ()) 
                 "axes": list(plan.sweep.axes),
                 "cells": list(cells.values()),
             }
-            | ({"steps": plan.sweep.growth.step} if plan.sweep.growth else {})
+            | ({"steps": plan.sweep.by_step.step} if plan.sweep.by_step else {})
             | ({"trials": [*others, *trials]} if others or trials else {}),
             indent=1,
         ).encode(),
@@ -118,11 +118,12 @@ def _row(run: RunFolder, labels: Point) -> Row:
 
 
 def environment(run: RunFolder) -> str:
-    """Where a run was computed, in a few words; several places are joined by ` + `."""
-    return " + ".join(
+    """Where a run was computed, in a few words; several places are joined by ` + `, each named once."""
+    places = (
         f"{e['device']}, {e['threads']} thread{'s' * (e['threads'] != 1)}, torch {e['versions'].get('torch')}"
         for e in json.loads(run.get("environment.json") or b"[]")
     )
+    return " + ".join(dict.fromkeys(places))
 
 
 def save(sweep: Sweep, store: Store) -> None:

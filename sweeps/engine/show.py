@@ -63,7 +63,7 @@ def grid_cost(
             f"about {duration(cost.wall_seconds)} with {max(1, at_a_time)} at a time, {cost.gpu_hours:.2f} GPU-hours"
         )
     console.print(f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, {hours}", highlight=False)
-    if not planned.sweep.growth:
+    if not planned.sweep.by_step:
         spreads = spreads_of([a.difference.values for a in arms(planned, store) if a.difference])
         console.print(detectable(planned, spreads), highlight=False, soft_wrap=True)
     check_space(cost, store)
@@ -103,7 +103,7 @@ def search_cost(
 
 def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     """Print the tables; write them, the results and the figures if asked to."""
-    if planned.sweep.growth:
+    if planned.sweep.by_step:
         _growth(planned, store, console, draw)
         return
     from sweeps.engine import correlation, importance, learning, pivot, record, results

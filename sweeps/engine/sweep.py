@@ -60,7 +60,7 @@ class Pivot:
 
 
 @dataclass(frozen=True)
-class Growth:
+class ByStep:
     """Readings or fine-tunings of trainings, step by step: the axes that say of which training, at which step, and what."""
 
     training: str = "trajectory"
@@ -139,7 +139,7 @@ class Sweep:
     """How the arms of a grid are compared between tasks."""
     importance: str | None = None
     """The axis of masks over which a grid's layers are weighed."""
-    growth: Growth | None = None
+    by_step: ByStep | None = None
     """How a grid of readings or fine-tunings over the steps of trainings is shown, in place of all else."""
     learning: str | None = None
     """The axis whose values are the lines of a figure of perplexity by step, and the rows of a table of what is saved."""
@@ -165,9 +165,9 @@ class Sweep:
             raise ValueError("a search folds its seeds: give fixed an axis seed, and run() a parameter seed.")
 
     def _check_grids(self) -> None:
-        if not (self.curve or self.pivot or self.figures or self.importance or self.growth or self.learning):
+        if not (self.curve or self.pivot or self.figures or self.importance or self.by_step or self.learning):
             raise ValueError(
-                "a grid needs a curve, a pivot, figures, importance, growth or learning, which say how it is drawn."
+                "a grid needs a curve, a pivot, figures, importance, by_step or learning, which say how it is drawn."
             )
         for grid in self.grids:
             if set(grid) != set(self.axes):
@@ -178,7 +178,7 @@ class Sweep:
         drawn |= {curve.axis, curve.line, curve.control, curve.beside} if curve else set()
         drawn |= {axis for figure in self.figures for axis in figure.axes}
         drawn |= {self.correlation.axis} if self.correlation else set()
-        drawn |= {self.importance, self.learning, *(self.growth.axes if self.growth else ())}
+        drawn |= {self.importance, self.learning, *(self.by_step.axes if self.by_step else ())}
         for name in sorted(map(str, drawn - {None})):
             if name not in self.axes or name == "seed":
                 raise unknown("axis of the figure", name, [axis for axis in self.axes if axis != "seed"])

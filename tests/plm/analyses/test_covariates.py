@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import crossed
 import numpy as np
 import pytest
 from subjects import pieces, subject, words
@@ -12,7 +13,6 @@ from plm import covariates
 from plm.analyses.prediction import Prediction
 from plm.analyses.reconstruction import Reconstruction
 from plm.covariates import adjusted
-from plm.data import crossed
 from plm.data.files import files
 from plm.data.gold import aligned, tagged
 from plm.data.mixture import Mixture

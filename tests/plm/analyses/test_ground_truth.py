@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import crossed
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,6 @@ from plm.analyses import analysis
 from plm.analyses.knowledge import Knowledge
 from plm.analyses.probing import Probing
 from plm.analyses.reconstruction import Reconstruction
-from plm.data import crossed
 from plm.data.cloze import Cloze
 from plm.data.files import files
 from plm.data.gold import tagged

@@ -7,12 +7,13 @@ import math
 import subprocess
 import sys
 
+import crossed
 import pytest
 from subjects import subject, words
 from tiny import SIZES
 
 from plm.analyses import analysis, parted
-from plm.data import crossed, sources
+from plm.data import sources
 from plm.data.files import files
 from plm.data.gold import tagged
 from plm.data.world import World

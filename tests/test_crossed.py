@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import crossed
 import pytest
 
-from plm.data import crossed
 from plm.data.files import files
 from plm.data.gold import tagged
 
