@@ -166,19 +166,27 @@ def _reported(trial: Tried, chance: str) -> list[str]:
     ]
 
 
-def caption(setting: Setting, trials: Sequence[Tried]) -> list[str]:
-    """What must be known to read the table."""
+def about(setting: Setting, trials: Sequence[Tried]) -> list[str]:
+    """What was searched, and how far: what stands below each figure and table."""
     count = Counter(t.outcome for t in trials)
     fixed = {**{k: label(v) for k, v in setting.point.items()}, "seeds": ", ".join(map(str, setting.seeds))}
-    second = setting.sweep.search.second
-    what = f"front: no other trial beats it by both {setting.sweep.metric} and {second.name} " if second else ""
-    what += f"({'smaller' if second.smaller else 'larger'} is better); " if second else ""
     runs, seconds = len({r for t in trials for r in t.runs}), sum(t.seconds for t in trials)
     return [
         f"{described(setting.sweep.metric)}; " + ", ".join(f"{name} {value}" for name, value in fixed.items()),
         f"{len(trials)} trials: {', '.join(f'{n} {outcome}' for outcome, n in count.items()) or 'none yet'} "
-        f"({runs} runs, {seconds / 60:.0f} min of computing of those that are finished)"
-        + (f"; {'the front and ' * bool(second)}the best, {SHOWN} in all, are shown" if len(trials) > SHOWN else ""),
+        f"({runs} runs, {seconds / 60:.0f} min of computing of those that are finished)",
+    ]
+
+
+def caption(setting: Setting, trials: Sequence[Tried]) -> list[str]:
+    """What must be known to read the table."""
+    second = setting.sweep.search.second
+    what = f"front: no other trial beats it by both {setting.sweep.metric} and {second.name} " if second else ""
+    what += f"({'smaller' if second.smaller else 'larger'} is better); " if second else ""
+    few = f"shown: {'the front and ' * bool(second)}the best, {SHOWN} in all"
+    return [
+        *about(setting, trials),
+        *([few] if len(trials) > SHOWN else []),
         "selected by: mean over the trial's seeds on a slice cut from the training data; the best of many is also the "
         "luckiest. reported: the evaluation split at fresh seeds, which no choice has seen",
         f"{what}P: in which share of redrawn seeds it is {'on the front' if second else 'the best'}, among the trials "

@@ -22,7 +22,7 @@ from plm.spec import RunSpec
 from plm.store import RunFolder, Store
 from search_spaces.axis import label
 from sweeps.engine.figures import put
-from sweeps.engine.found import Tried, caption, chances, on_front
+from sweeps.engine.found import Tried, about, chances, on_front
 from sweeps.engine.front import front
 from sweeps.engine.record import noted
 from sweeps.engine.setting import Setting
@@ -86,11 +86,11 @@ def draw(setting: Setting, trials: Sequence[Tried], beside: Sequence[Reference])
             ax.set_axisbelow(True)
             ax.legend(frameon=False, fontsize=7, loc="best")
         axes[0].set_ylabel(f"{metric} ({REPORTED[metric][0]})")
-        figure.supxlabel("\n".join([*caption(setting, trials)[:2], *_about(setting, beside)]), fontsize=7)
+        figure.supxlabel("\n".join([*about(setting, trials), *_beside(setting, beside)]), fontsize=7)
     return figure
 
 
-def _about(setting: Setting, beside: Sequence[Reference]) -> list[str]:
+def _beside(setting: Setting, beside: Sequence[Reference]) -> list[str]:
     """What the grid beside was run with."""
     if not beside:
         return []

@@ -16,7 +16,7 @@ from plm.metrics import REPORTED
 from plm.store import Store
 from search_spaces.space import questions
 from sweeps.engine.figures import put
-from sweeps.engine.found import Tried, caption
+from sweeps.engine.found import Tried, about
 from sweeps.engine.setting import Setting
 
 COLUMNS, ROOM = 3, 40
@@ -50,7 +50,7 @@ def draw(setting: Setting, trials: Sequence[Tried]) -> Figure:
         figure.supylabel(f"{metric} ({REPORTED[metric][0]})", fontsize=9)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-        figure.supxlabel("\n".join(caption(setting, trials)[:2]), fontsize=7)
+        figure.supxlabel("\n".join(about(setting, trials)), fontsize=7)
     return figure
 
 
@@ -84,6 +84,7 @@ def _slice(ax: Axes, setting: Setting, trials: Sequence[Tried], name: str) -> No
     if not numeric:
         crowded = sum(map(len, words)) > ROOM
         ax.set_xticks(range(len(words)), words, rotation=90 if crowded else 0, fontsize=5 if crowded else None)
+        ax.set_xlim(-0.5, len(words) - 0.5)
     ax.set_xlabel(name)
 
 
