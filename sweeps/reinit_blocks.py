@@ -69,8 +69,7 @@ sweep = Sweep(
             place,
             reads=("mask",),
             label="first layer of the block (0: input side)",
-            beside=("duration",),
-            control="scheme",
+            beside=("duration", "scheme"),
         ),
     ),
 )

@@ -28,6 +28,8 @@ from sweeps.engine.results import Arm, caption, headline, panels
 from sweeps.engine.sweep import Curve
 
 DASHES = ("-", "--", "-.", ":")
+GUESS: dict[str, Any] = {"color": "0.5", "linestyle": (0, (1, 4)), "linewidth": 1.2}
+"""What guessing scores: a dash that no level has."""
 
 
 def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
@@ -79,7 +81,9 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
         handles, labels = legend(axes[0])
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
         first = panel[0].point
-        figure.suptitle(headline(str(first.get("model", "")), str(first.get("task", ""))), fontsize=10)
+        figure.suptitle(
+            headline(str(first.get("model", "")), str(first.get("task", ""))), fontsize=10, x=0.02, ha="left"
+        )
         lines = caption(panel)
         figure.supxlabel("\n".join([lines[0], lines[1] + "; bands: 95% over seeds (t)", *lines[3:]]), fontsize=7)
     return figure
@@ -121,7 +125,7 @@ def _subplot(ax: Axes, curve: Curve, arms: Sequence[Arm]) -> None:
                 chosen.sort(key=lambda placed: placed[0])
                 _line(ax, chosen, name if len(controls) == 1 else f"{name}, {curve.control} {control}", i, j)
     for guess in {a.guess for a in arms if a.guess is not None}:
-        ax.axhline(guess, color="0.4", linestyle=":", linewidth=1, label="commonest label")
+        ax.axhline(guess, label="commonest label", **GUESS)
     ax.set_xlabel(curve.label)
     if all(curve.position(arm.point[curve.axis]).is_integer() for arm in arms):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

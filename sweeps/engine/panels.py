@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.drawing import Mark, Panels
-from sweeps.engine.figures import DASHES, legend, put, subject
+from sweeps.engine.figures import DASHES, GUESS, legend, put, subject
 from sweeps.engine.results import Arm, cost, fixed, metric_of
 
 Key = tuple[tuple[Any, ...], str]
@@ -158,7 +158,7 @@ def title(panels: Panels, here: Sequence[Placed], row: tuple[Any, ...]) -> str:
 def finish(figure: Figure, panels: Panels, placed: Sequence[Placed]) -> None:
     """The title and the caption."""
     arms = list({id(one.arm): one.arm for one in placed}.values())
-    figure.suptitle(str(arms[0].point.get("model", "")), fontsize=10)
+    figure.suptitle(str(arms[0].point.get("model", "")), fontsize=10, x=0.02, ha="left")  # clear of the legend
     same = ", ".join(f"{axis} {value}" for axis, value in fixed(arms).items() if axis not in ("model", "task"))
     counts = {one.n for one in placed}
     seeds = f"n = {min(counts)} seeds everywhere" if len(counts) == 1 else "n: seeds of each point"
@@ -201,7 +201,7 @@ def _panel(ax: Axes, panels: Panels, here: Sequence[Placed], looks: dict[Line, L
         if points:
             {"lines": _line, "seeds": _seeds, "violins": _violin}[panels.kind](ax, points, look)
     for guess in {one.arm.guess for one in here if one.arm.guess is not None}:
-        ax.axhline(guess, color="0.4", linestyle=":", linewidth=1, label="commonest label")
+        ax.axhline(guess, label="commonest label", **GUESS)
     ax.grid(axis="y", color="0.92")
     ax.set_axisbelow(True)
 
