@@ -48,6 +48,8 @@ def moment(model: str, step: int | None = None) -> Source:
         run = NAMED[model]()
         return run.final if step is None else run.at(step)
     moments = trajectory(model)
+    if not moments.steps:
+        raise ValueError(f"{model} has no checkpoint so far: wait for its first, or let it be trained to its end.")
     return moments.source(moments.steps[-1] if step is None else step)
 
 

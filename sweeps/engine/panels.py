@@ -61,7 +61,7 @@ class Look:
     name: str
     colour: str
     marker: str
-    dash: str
+    dash: str | tuple[int, tuple[int, ...]]
     aside: float
     """How far it stands from its x."""
     room: float

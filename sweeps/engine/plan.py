@@ -5,6 +5,7 @@ Everything that can be known before a worker starts is checked here, so that a w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -123,7 +124,6 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     if smoke:
         sweep, asked = shrunk(sweep), extremes(asked)
     cells = [Cell(point, spec) for point in asked if (spec := sweep.run(**point)) is not None]
-    _check_home(sweep, cells, store)
     cells, left_out = _answerable(sweep, cells, given or {})
     if not cells:
         raise ValueError(" ".join(["the sweep has no cell for these values.", *left_out]))
@@ -147,18 +147,6 @@ def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -
     return kept, tuple(f"{what} of {training} is left out: {reason}" for (training, what), reason in why.items())
 
 
-def _check_home(sweep: Sweep, cells: Sequence[Cell], store: Store) -> None:
-    """Refuse the folder of a run of another store: here it would be trained anew."""
-    trainings = ((cell.point[sweep.by_step.training], pretraining_seed(cell.point)) for cell in cells if sweep.by_step)
-    for training, seed in dict.fromkeys(trainings):
-        folder = Path(str(training).replace(SEED, str(seed)))
-        if (folder / "spec.json").is_file() and Store.at(folder.parents[1]).location != store.location:
-            raise ValueError(
-                f"{folder} is a run of another store. Work in that one (--store {folder.parents[1]}), or read its "
-                f"checkpoints as they are: {folder}/checkpoints."
-            )
-
-
 def arrange(sweep: Sweep, cells: Sequence[Cell], store: Store) -> Plan:
     """Plan the runs of some cells.
 
@@ -166,6 +154,7 @@ def arrange(sweep: Sweep, cells: Sequence[Cell], store: Store) -> Plan:
         ValueError: as `plan`.
     """
     _check_labels(cells)
+    _check_home(cells, store)
     runs: dict[str, Spec] = {}
     keep: dict[str, set[int]] = {}
     for cell in cells:
@@ -199,6 +188,23 @@ def _collect(spec: Spec, runs: dict[str, Spec], keep: dict[str, set[int]]) -> No
         _collect(parent.run, runs, keep)
         keep.setdefault(parent.run.run_id, set()).add(parent.step)
     runs.setdefault(spec.run_id, spec)
+
+
+def _check_home(cells: Sequence[Cell], store: Store) -> None:
+    """Refuse the folder of a run of another store: here it would be trained anew."""
+    said = {
+        (v, pretraining_seed(c.point) if SEED in v else 0)
+        for c in cells
+        for v in c.point.values()
+        if isinstance(v, str)
+    }
+    for value, seed in said:
+        folder = Path(value.replace(SEED, str(seed))).expanduser()
+        if os.path.isfile(folder / "spec.json") and Store.at(folder.parents[1]).location != store.location:
+            raise ValueError(
+                f"{folder} is a run of another store, and would be trained anew in {store.location}. Work in that one "
+                f"(--store {folder.parents[1]}), or name its checkpoints, or one of them, as they are: {folder}/checkpoints."
+            )
 
 
 def _check_labels(cells: Sequence[Cell]) -> None:

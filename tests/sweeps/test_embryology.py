@@ -200,7 +200,7 @@ def test_a_run_of_ours_on_the_generated_language_needs_no_gold_data(store: Store
     folder = f"{store.root}/runs/{world_bert().run_id}"
     planned = plan(sweep, store, {"trajectory": folder, "analysis": "reconstruction"})
     assert [cell.point["step"] for cell in planned.cells] == [0, 4000]
-    with pytest.raises(ValueError, match=r"is a run of another store. Work in that one \(--store .*/store\)"):
+    with pytest.raises(ValueError, match=r"is a run of another store, and would be trained anew.*\(--store .*/store\)"):
         plan(sweep, Store.at(f"{store.root}-other"), {"trajectory": folder, "analysis": "reconstruction"})
 
 

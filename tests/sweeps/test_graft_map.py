@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from plm import Store
+from plm.recipes import world_bert
 from sweeps.engine.drawing import Mark
 from sweeps.engine.plan import plan
 from sweeps.graft_map import place, sweep
@@ -34,6 +35,19 @@ def test_a_trajectory_of_folders_will_do(
     assert {cell.point["donor"] for cell in planned.cells} == {"noise:matched", "noise:bert", "0"}
     same = {cell.spec.run_id for cell in planned.cells if cell.point["donor"] == "0"}
     assert len(same) == 1  # both steps are the same files
+
+
+def test_a_run_of_another_store_is_not_trained_anew(store: Store) -> None:
+    run = store.run(world_bert())
+    run.claim(world_bert())
+    given = {"model": f"{store.root}/{run.key}", "task": "sentiment", "seed": "0", "donor": "500", "size": "100"}
+    with pytest.raises(ValueError, match="has no checkpoint so far"):
+        plan(sweep, store, given)
+    for step in (500, 4000):
+        store.put(f"{run.key}/checkpoints/step_{step:08d}/config.json", b"{}")
+    assert plan(sweep, store, given).cells
+    with pytest.raises(ValueError, match=r"is a run of another store, and would be trained anew .*--store .*/store\)"):
+        plan(sweep, Store.at(f"{store.root}-other"), given)
 
 
 @pytest.mark.parametrize(
