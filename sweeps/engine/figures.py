@@ -27,7 +27,7 @@ from sweeps.engine.record import folder
 from sweeps.engine.results import Arm, caption, headline, panels
 from sweeps.engine.sweep import Curve
 
-DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (7, 1, 1, 1, 1, 1)), (0, (9, 3)))
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (9, 3)), (0, (7, 1, 1, 1, 1, 1)))
 GUESS: dict[str, Any] = {"color": "0.5", "linestyle": (0, (1, 4)), "linewidth": 1.2}
 """What guessing scores: a dash that no level has."""
 

@@ -274,7 +274,8 @@ def _violin(ax: Axes, points: Sequence[Placed], look: Look) -> None:
         if len(means) > 1 and np.ptp(means) > 0:
             body = ax.violinplot(means, positions=[at], widths=0.5, showextrema=False)["bodies"][0]  # type: ignore[index]
             body.set(facecolor=look.colour, alpha=0.2, edgecolor="none")
-        ax.scatter([at] * len(means), means, s=16, c=look.colour, alpha=0.7, lw=0, marker=look.marker, label=look.name)
+        places = at + np.linspace(-0.1, 0.1, len(means)) * (len(means) > 1)  # beside each other: some score the same
+        ax.scatter(places, means, s=16, c=look.colour, alpha=0.7, lw=0, marker=look.marker, label=look.name)
 
 
 def _spread(ax: Axes, x: float, one: Placed, look: Look, beside: Any, size: float = 5, face: str | None = None) -> None:
