@@ -6,6 +6,7 @@ and how much computing in the caption. Lines differ in marker and dash as well a
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ Line = tuple[Key, int]
 """And whether it is a control."""
 WIDTH, HEIGHT, LEGEND = 3.6, 3.3, 2.6
 """Inches of a panel, and of the room beside them."""
+CHARACTERS = 17
+"""Of a caption on an inch."""
 DODGE = 0.035
 """How far lines stand aside, so that their intervals do not hide each other."""
 CAPTIONS = {
@@ -162,7 +165,9 @@ def finish(figure: Figure, panels: Panels, placed: Sequence[Placed]) -> None:
     same = ", ".join(f"{axis} {value}" for axis, value in fixed(arms).items() if axis not in ("model", "task"))
     counts = {one.n for one in placed}
     seeds = f"n = {min(counts)} seeds everywhere" if len(counts) == 1 else "n: seeds of each point"
-    figure.supxlabel("\n".join(filter(None, (same, f"{CAPTIONS[panels.kind]}; {seeds}", cost(arms)))), fontsize=7)
+    lines = filter(None, (same, f"{CAPTIONS[panels.kind]}; {seeds}", cost(arms)))
+    room = int(figure.get_figwidth() * CHARACTERS)
+    figure.supxlabel("\n".join(part for line in lines for part in textwrap.wrap(line, room)), fontsize=7)
 
 
 def _looks(panels: Panels, placed: Sequence[Placed]) -> dict[Line, Look]:
