@@ -199,8 +199,9 @@ def _check_home(cells: Sequence[Cell], store: Store) -> None:
         if isinstance(v, str)
     }
     for value, seed in said:
-        folder = Path(value.replace(SEED, str(seed))).expanduser()
-        if os.path.isfile(folder / "spec.json") and Store.at(folder.parents[1]).location != store.location:
+        folder = Path(os.path.realpath(os.path.expanduser(value.replace(SEED, str(seed)))))
+        a_run = folder.parent.name == "runs" and os.path.isfile(folder / "spec.json")
+        if a_run and str(folder.parents[1]) != store.location:
             raise ValueError(
                 f"{folder} is a run of another store, and would be trained anew in {store.location}. Work in that one "
                 f"(--store {folder.parents[1]}), or name its checkpoints, or one of them, as they are: {folder}/checkpoints."
