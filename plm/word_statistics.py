@@ -156,13 +156,10 @@ def _lines(part: World | Files | Corpus, limit: int) -> Iterator[str]:
 def _documents(part: World | Files | Corpus) -> Iterator[str]:
     """The documents of a text's training split; of a generated language no more than are needed."""
     if isinstance(part, Corpus):
-        kept = part.part[1] * REFERENCE_DOCUMENTS
-        return (replace(part, text=_fewer(part.text, kept)) if isinstance(part.text, World) else part).documents(
-            "train"
-        )
-    return iter((_fewer(part, REFERENCE_DOCUMENTS) if isinstance(part, World) else part).text("train"))
+        return replace(part, text=_fewer(part.text, part.part[1] * REFERENCE_DOCUMENTS)).documents("train")
+    return iter(_fewer(part, REFERENCE_DOCUMENTS).text("train"))
 
 
-def _fewer(world: World, documents: int) -> World:
-    """Less of a world, which would draw all its documents at once."""
-    return replace(world, num_documents=min(world.num_documents, documents))
+def _fewer(text: Text, documents: int) -> Text:
+    """Less of a world, which would draw all its documents at once; files are read as far as they are asked for."""
+    return replace(text, num_documents=min(text.num_documents, documents)) if isinstance(text, World) else text

@@ -21,7 +21,7 @@ from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.embryo import CLEAR, LEVELS, Curve, Growth
 from sweeps.engine.embryo_tables import baseline, baseline_said, by_analysis, caption, count, ordered, reached, short
-from sweeps.engine.figures import DASHES, legend, put
+from sweeps.engine.figures import DASHES, captioned, headed, legend, put
 
 WIDTH, HEIGHT, ACROSS = 2.3, 1.9, 5
 """Inches of a small panel, and how many stand beside each other."""
@@ -197,11 +197,9 @@ def glance(growths: Sequence[Growth], beside: Mapping[str, Mapping[int, float]])
         axes[-1][0].set_xlabel(STEP)
         handles, labels = legend(list(axes.flat))
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
-        figure.suptitle(f"{growths[0].training}: when each ability comes", fontsize=10, x=0.02, ha="left")
+        headed(figure, f"{growths[0].training}: when each ability comes")
         rows = ", ".join(f"{growth.analysis} {growth.rows:,}" for growth in growths)
-        figure.supxlabel(
-            f"in brackets the value at the first step and at the last; rows a step: {rows}", fontsize=7, wrap=True
-        )
+        captioned(figure, [f"in brackets the value at the first step and at the last; rows a step: {rows}"])
     return figure
 
 
@@ -278,6 +276,6 @@ def _finish(figure: Figure, axes: Sequence[Axes], growths: Sequence[Growth]) -> 
         handles, labels = legend(axes)
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
     others = ", ".join(f"{axis} {value}" for axis, value in growths[0].rest)
-    figure.suptitle(f"{growths[0].analysis}" + f" ({others})" * bool(others), fontsize=10)
+    headed(figure, growths[0].analysis + f" ({others})" * bool(others))
     lines = [(f"{g.training}: " if len(growths) > 1 else "") + "; ".join(caption(g)[:2]) for g in growths]
-    figure.supxlabel("\n".join(lines), fontsize=7)
+    captioned(figure, lines)

@@ -19,7 +19,7 @@ from plm.store import Store
 from sweeps.engine import results
 from sweeps.engine.embryo_figures import STEP, over_steps
 from sweeps.engine.embryo_scores import Scores, verdict
-from sweeps.engine.figures import DASHES, legend, put
+from sweeps.engine.figures import DASHES, GUESS, captioned, headed, legend, put
 
 WIDTH, HEIGHT, LEGEND = 4.0, 3.4, 2.6
 """Inches of a panel, and of the room beside them."""
@@ -53,8 +53,8 @@ def draw(found: Sequence[Scores]) -> Figure:
         axes[0][0].set_ylabel("score on the evaluation split, after fine-tuning")
         handles, labels = legend(list(axes[0]))
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
-        figure.suptitle("fine-tuned from each step: " + ", ".join(names), fontsize=10, x=0.02, ha="left")
-        figure.supxlabel("\n".join(_caption(found)), fontsize=7)
+        headed(figure, "fine-tuned from each step: " + ", ".join(names))
+        captioned(figure, _caption(found))
     return figure
 
 
@@ -86,7 +86,7 @@ def _levels(ax: Axes, own: Sequence[Scores]) -> None:
     for i, (name, level) in enumerate(levels.items()):
         ax.axhline(level, color="0.15", linewidth=1.1, linestyle=DASHES[1 + i % 3], label=f"reference: {name}")
     for guess in {arm.guess for scores in own for arm in scores.arms if arm.guess is not None}:
-        ax.axhline(guess, color="0.55", linestyle=":", linewidth=1, label="commonest label")
+        ax.axhline(guess, label="commonest label", **GUESS)
 
 
 def _frame(ax: Axes, own: Sequence[Scores]) -> None:

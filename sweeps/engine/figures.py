@@ -6,6 +6,7 @@ that a black-and-white print can be read.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ from sweeps.engine.sweep import Curve
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (9, 3)), (0, (7, 1, 1, 1, 1, 1)))
 GUESS: dict[str, Any] = {"color": "0.5", "linestyle": (0, (1, 4)), "linewidth": 1.2}
 """What guessing scores: a dash that no level has."""
+CHARACTERS = 17
+"""Of a caption, on an inch."""
 
 
 def save(plan: Plan, found: Sequence[Arm], store: Store) -> list[str]:
@@ -81,11 +84,9 @@ def draw(curve: Curve, panel: Sequence[Arm]) -> Figure:
         handles, labels = legend(axes[0])
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
         first = panel[0].point
-        figure.suptitle(
-            headline(str(first.get("model", "")), str(first.get("task", ""))), fontsize=10, x=0.02, ha="left"
-        )
+        headed(figure, headline(str(first.get("model", "")), str(first.get("task", ""))))
         lines = caption(panel)
-        figure.supxlabel("\n".join([lines[0], lines[1] + "; bands: 95% over seeds (t)", *lines[3:]]), fontsize=7)
+        captioned(figure, [lines[0], lines[1] + "; bands: 95% over seeds (t)", *lines[3:]])
     return figure
 
 
@@ -96,6 +97,17 @@ def _values(arms: Sequence[Arm], axis: str | None) -> list[Any]:
 
 def _value(arm: Arm, axis: str | None) -> Any:
     return None if axis is None else arm.point[axis]
+
+
+def headed(figure: Figure, title: str) -> None:
+    """Give a figure its title, on the left, where no legend is."""
+    figure.suptitle(title, fontsize=10, x=0.02, ha="left")
+
+
+def captioned(figure: Figure, lines: Sequence[str]) -> None:
+    """Write a caption below a figure, in lines that are no wider."""
+    room = int(figure.get_figwidth() * CHARACTERS)
+    figure.supxlabel("\n".join(part for line in lines for part in textwrap.wrap(line, room)), fontsize=7)
 
 
 def legend(axes: Sequence[Axes]) -> tuple[list[Artist], list[str]]:

@@ -21,7 +21,7 @@ from plm.metrics import REPORTED
 from plm.spec import RunSpec
 from plm.store import RunFolder, Store
 from search_spaces.axis import label
-from sweeps.engine.figures import put
+from sweeps.engine.figures import captioned, put
 from sweeps.engine.found import Tried, about, chances, on_front
 from sweeps.engine.front import front
 from sweeps.engine.record import noted
@@ -86,7 +86,7 @@ def draw(setting: Setting, trials: Sequence[Tried], beside: Sequence[Reference])
             ax.set_axisbelow(True)
             ax.legend(frameon=False, fontsize=7, loc="best")
         axes[0].set_ylabel(f"{metric} ({REPORTED[metric][0]})")
-        figure.supxlabel("\n".join([*about(setting, trials), *_beside(setting, beside)]), fontsize=7)
+        captioned(figure, [*about(setting, trials), *_beside(setting, beside)])
     return figure
 
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from plm.curves import COLOURS, STYLE
 from plm.metrics import METRICS
 from plm.store import Store
-from sweeps.engine.figures import put, subject
+from sweeps.engine.figures import captioned, headed, put, subject
 from sweeps.engine.importance import Importance, Panel, Worth, caption
 
 
@@ -40,8 +40,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
                 right.set_axis_off()
             varied = [n for n, v in panel.point.items() if len({str(p.point[n]) for p in panels}) > 1]
             left.set_title(", ".join(f"{n} {panel.point[n]}" for n in varied), fontsize=9)
-        figure.suptitle(panels[0].title, fontsize=10)
-        figure.supxlabel("\n".join(caption(panels[0])), fontsize=7)
+        headed(figure, panels[0].title)
+        captioned(figure, caption(panels[0]))
     return figure
 
 

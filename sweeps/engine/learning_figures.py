@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
-from sweeps.engine.figures import DASHES, legend, put
+from sweeps.engine.figures import DASHES, captioned, legend, put
 from sweeps.engine.learning import BUDGETS, EVALUATIONS, MOMENTS, Line, Panel, caption, passes
 
 WIDTH, HEIGHT, LEGEND = 4.2, 3.6, 2.2
@@ -54,9 +54,8 @@ def draw(panels: Sequence[Panel]) -> Figure:
         axes[0][0].set_ylabel(said)
         handles, labels = legend(list(axes[0]))
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-        said = caption(panels[0])[0].replace("; ", ";\n", 1)
         crosses = "" if of_tasks else "; crosses: as good as the teacher"
-        figure.supxlabel(f"{said};\nbands: lowest to highest seed{crosses}", fontsize=7)
+        captioned(figure, [caption(panels[0])[0], f"bands: lowest to highest seed{crosses}"])
     return figure
 
 

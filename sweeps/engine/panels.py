@@ -6,7 +6,6 @@ and how much computing in the caption. Lines differ in marker and dash as well a
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.drawing import Mark, Panels
-from sweeps.engine.figures import DASHES, GUESS, legend, put, subject
+from sweeps.engine.figures import DASHES, GUESS, captioned, headed, legend, put, subject
 from sweeps.engine.results import Arm, cost, fixed, metric_of
 
 Key = tuple[tuple[Any, ...], str]
@@ -29,8 +28,6 @@ Line = tuple[Key, int]
 """And whether it is a control."""
 WIDTH, HEIGHT, LEGEND = 3.6, 3.3, 2.6
 """Inches of a panel, and of the room beside them."""
-CHARACTERS = 17
-"""Of a caption on an inch."""
 DODGE = 0.035
 """How far lines stand aside, so that their intervals do not hide each other."""
 CAPTIONS = {
@@ -161,13 +158,11 @@ def title(panels: Panels, here: Sequence[Placed], row: tuple[Any, ...]) -> str:
 def finish(figure: Figure, panels: Panels, placed: Sequence[Placed]) -> None:
     """The title and the caption."""
     arms = list({id(one.arm): one.arm for one in placed}.values())
-    figure.suptitle(str(arms[0].point.get("model", "")), fontsize=10, x=0.02, ha="left")  # clear of the legend
+    headed(figure, str(arms[0].point.get("model", "")))
     same = ", ".join(f"{axis} {value}" for axis, value in fixed(arms).items() if axis not in ("model", "task"))
     counts = {one.n for one in placed}
     seeds = f"n = {min(counts)} seeds everywhere" if len(counts) == 1 else "n: seeds of each point"
-    lines = filter(None, (same, f"{CAPTIONS[panels.kind]}; {seeds}", cost(arms)))
-    room = int(figure.get_figwidth() * CHARACTERS)
-    figure.supxlabel("\n".join(part for line in lines for part in textwrap.wrap(line, room)), fontsize=7)
+    captioned(figure, [same, f"{CAPTIONS[panels.kind]}; {seeds}", cost(arms)])
 
 
 def _looks(panels: Panels, placed: Sequence[Placed]) -> dict[Line, Look]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
-from sweeps.engine.figures import put
+from sweeps.engine.figures import captioned, headed, put
 from sweeps.engine.pivot import Panel, Row, Spread, caption, columns
 from sweeps.engine.stats import seeds_interval
 from sweeps.engine.sweep import Pivot
@@ -49,9 +49,8 @@ def draw(panel: Panel, pivot: Pivot) -> Figure:
         if pivot.against:
             axes[0][0].set_ylabel("score on the evaluation split")
             figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-        figure.suptitle(panel.title, fontsize=10)
-        first = f"{caption(panel, pivot)[0]}; bars: 95% over seeds (t)"
-        figure.supxlabel(first, fontsize=7)
+        headed(figure, panel.title)
+        captioned(figure, [f"{caption(panel, pivot)[0]}; bars: 95% over seeds (t)"])
     return figure
 
 

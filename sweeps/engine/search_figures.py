@@ -15,7 +15,7 @@ from plm.curves import COLOURS, STYLE
 from plm.metrics import REPORTED
 from plm.store import Store
 from search_spaces.space import questions
-from sweeps.engine.figures import put
+from sweeps.engine.figures import captioned, put
 from sweeps.engine.found import Tried, about
 from sweeps.engine.setting import Setting
 
@@ -50,7 +50,7 @@ def draw(setting: Setting, trials: Sequence[Tried]) -> Figure:
         figure.supylabel(f"{metric} ({REPORTED[metric][0]})", fontsize=9)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
-        figure.supxlabel("\n".join(about(setting, trials)), fontsize=7)
+        captioned(figure, about(setting, trials))
     return figure
 
 

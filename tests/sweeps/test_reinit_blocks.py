@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from staged import stage
 
 from plm import Load, Store
 from plm.inits.reinit import Reinit
+from sweeps.engine import panels, results
 from sweeps.engine.drawing import Mark
 from sweeps.engine.plan import plan
 from sweeps.reinit_blocks import place, sweep
@@ -44,6 +46,26 @@ def test_the_cells_are_those_of_the_question(encoder: str, toy: str, store: Stor
         else:
             assert isinstance(init, Load)
             assert cell.point["mask"] == "00"
+
+
+def test_a_scheme_has_a_panel_with_the_whole_model_in_it(encoder: str, toy: str, store: Store) -> None:
+    given = {
+        "model": encoder,
+        "task": toy,
+        "size": "16",
+        "seed": "0:2",
+        "duration": "epochs:3",
+        "mask": "none,all,singles",
+    }
+    stage(plan(sweep, store, given), store, lambda cell: 0.5 + 0.1 * ("1" not in cell.point["mask"]))
+    (panels_,) = sweep.figures
+    figure = panels.draw(panels_, results.arms(plan(sweep, store, given), store))
+    assert figure is not None
+    assert [ax.get_title().rpartition(", ")[2] for ax in figure.axes] == ["scheme bert", "scheme matched"]
+    for ax in figure.axes:
+        drawn = {str(line.get_label()): line for line in ax.lines}
+        assert {"nothing redrawn", "all redrawn", "1 layer redrawn"} <= set(drawn)
+        assert set(drawn["nothing redrawn"].get_ydata()) == {0.6}  # type: ignore[arg-type]
 
 
 def test_blocks_of_the_embedded_default(store: Store) -> None:

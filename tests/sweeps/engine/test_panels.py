@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,45 @@ def test_the_caption_counts_runs_once_and_says_n(question: Sweep, store: Store) 
     assert "n = 3 seeds everywhere" in said
     assert "(42 runs, 42 min of computing, 4.2e+13 FLOPs)" in said  # 48 cells, of which 6 are also another's
     assert "(42 runs, 42 min" in results.cost(arms)
+
+
+def test_title_and_caption_have_their_places(question: Sweep, store: Store) -> None:
+    """A title as wide as a panel, beside a legend; a caption that is wider than the figure."""
+    said = {
+        "model": "bert-4x256 trained on some text, at step 1500",
+        "given": "what all of the arms have in common " * 4,
+    }
+    arms = found(question, store)
+    arms = [replace(arm, point=arm.point | said) for arm in arms if arm.point["task"] == arms[0].point["task"]]
+    for panels_, draw in ((LINES, panels.draw), (MAP, maps.draw)):
+        figure = draw(panels_, arms)
+        assert figure is not None
+        figure.canvas.draw()
+        title, caption = figure._suptitle, figure._supxlabel  # type: ignore[attr-defined]
+        for legend in figure.legends:
+            assert title.get_window_extent().x1 < legend.get_window_extent().x0
+        below = caption.get_window_extent()
+        assert 0 <= below.x0 < below.x1 <= figure.bbox.width, caption.get_text()
+
+
+def test_levels_and_what_guessing_scores_have_dashes_of_their_own(question: Sweep, store: Store) -> None:
+    levels = Panels("levels", lambda cell: [Mark(cell["mask"])], ("mask",), "", control="scheme")
+    figure = panels.draw(levels, found(question, store))
+    assert figure is not None
+    drawn = {str(line.get_label()): line._unscaled_dash_pattern for line in figure.axes[0].lines}  # type: ignore[attr-defined]
+    guess = drawn.pop("commonest label")
+    firsts = [str(dash) for name, dash in drawn.items() if "matched" not in name]
+    assert len(firsts) == 4
+    assert len(set(firsts[:3])) == 3
+    assert str(guess) not in map(str, drawn.values())
+
+
+def test_arms_that_score_the_same_are_seen_beside_each_other(question: Sweep, store: Store) -> None:
+    violins = Panels("violins", lambda cell: [Mark("redrawn", 0.0)], ("mask",), "", kind="violins", control="scheme")
+    figure = panels.draw(violins, found(question, store, lambda cell: 0.5 + 0.01 * cell.point["seed"]))
+    assert figure is not None
+    points = figure.axes[0].collections[0].get_offsets()
+    assert len({round(x, 6) for x, _ in points.tolist()}) == len(points) == 4  # type: ignore[union-attr]
 
 
 def test_points_of_fewer_seeds_say_so(question: Sweep, store: Store) -> None:

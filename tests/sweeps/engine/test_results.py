@@ -124,6 +124,16 @@ def test_a_table_of_an_unfinished_sweep_says_so(question: Sweep, store: Store) -
     assert "nan" not in text.lower()
 
 
+def test_a_place_that_a_run_came_back_to_is_named_once(finished: Plan, store: Store) -> None:
+    folder = store.run(finished.cells[0].spec)
+    (here,) = json.loads(folder.get("environment.json") or b"")
+    elsewhere = here | {"device": "cuda: another"}
+    folder.put("environment.json", json.dumps([here, elsewhere, here | {"commit": "another"}]).encode())
+    one, other = record.environment(folder).split(" + ")
+    assert one.startswith(here["device"])
+    assert other.startswith("cuda: another")
+
+
 def test_mixed_environments_are_named(finished: Plan, store: Store) -> None:
     arms = results.arms(finished, store)
     mixed = [replace(arms[0], environments=("cpu: a", "cpu: b")), *arms[1:]]
