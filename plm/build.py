@@ -23,8 +23,10 @@ import plm.modeling  # noqa: F401  # makes transformers' automatic classes know 
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples
 from plm.external import verify
+from plm.frozen import attach, freeze
 from plm.models import Model, config_of
 from plm.objectives import Objective
+from plm.objectives.classify import Classify
 from plm.rng import seed_of, torch_stream
 from plm.spec import Checkpoint, External, RunSpec, Source
 from plm.store import Store
@@ -36,6 +38,7 @@ HEADS = (
     "embed_out",
     "mlm",
     "classifier",
+    "probe",
     "score",
     "qa_outputs",
     "predictions",
@@ -113,18 +116,11 @@ def build(spec: RunSpec, store: Store, cache: Cache) -> Built:
         _draw(model, fresh, spec.seeds.fresh)
     redrawn = spec.init.apply(model, lambda source: _read(spec.objective, source, store, cache)[0])
     if spec.trained == "head":
-        _freeze_body(model, fresh)
+        freeze(model, {name for name in fresh if _is_head(name, model)})
+    elif spec.trained == "probe":
+        assert isinstance(spec.objective, Classify)
+        attach(model, spec.objective.num_labels)
     return Built(model, fresh, redrawn, spec.init.afresh(model))
-
-
-def _freeze_body(model: PreTrainedModel, fresh: list[str]) -> None:
-    """Keep the body as it is, and in evaluation mode (no dropout) for good; what a checkpoint lacks is no part of it."""
-    body = model.base_model
-    for name, parameter in body.named_parameters():
-        whole = f"{model.base_model_prefix}.{name}"
-        parameter.requires_grad = whole in fresh and _is_head(whole, model)
-    body.eval()
-    body.train = lambda mode=True: body  # type: ignore[method-assign]  # whoever puts the whole model into training mode
 
 
 @contextmanager

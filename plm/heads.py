@@ -22,6 +22,19 @@ def encode(model: Any, batch: Batch, **options: Any) -> Any:
     return model.base_model(**{name: batch[name] for name in INPUTS if name in batch}, **options)
 
 
+def representation(model: Any, batch: Batch) -> Float[Tensor, "B D"]:
+    """The last layer's vector of the token that stands for a text: the first, or a decoder's last, which has seen all.
+
+    Where that is, the attention mask says: a text may end with the very token that others are padded with.
+    """
+    import torch
+
+    if not hasattr(model, "score"):
+        return encode(model, batch)[0][:, 0]
+    ends = batch["attention_mask"].sum(1) - 1
+    return encode(model, batch, use_cache=False)[0][torch.arange(len(ends), device=ends.device), ends]
+
+
 def vocabulary_scores(model: Any, hidden: Float[Tensor, "K D"]) -> Float[Tensor, "K V"]:
     """Logits over the vocabulary, in float32, from hidden states at the positions that are scored.
 

@@ -40,7 +40,7 @@ def finetune(
     batch_size: int = 16,
     duration: Duration | None = None,
     seq_len: int = 128,
-    dtype: str = "bfloat16",
+    dtype: str | None = None,
     stratified: bool = False,
     trained: str = "all",
     redrawn_lr: float = 1.0,
@@ -53,9 +53,12 @@ def finetune(
         size: Training examples; None: all. The first 500 of a seed are among its first 5,000.
         seed: Of the examples, the head, the data order and dropout together.
         seq_len: Longest sequence; never longer than the model can read.
-        trained: `all`, or `head`: the body is frozen and reads without dropout, which makes a probe of the run. Theirs
-            are `init=plm.drop(...)` of the upper layers, 40 epochs at `lr=2e-5`; the pretrained pooler stays on top,
-            frozen, and their code leaves dropout on. A pooler that the checkpoint lacks is part of the head.
+        dtype: Of the computation. None: bfloat16; of a frozen body float32, because what tells two texts apart at a layer
+            may be less than bfloat16 rounds away, and nothing learns to make it larger.
+        trained: `all`; or, of a body that is frozen and reads without dropout, `probe`: a linear classifier of the
+            standardised vector of the first token (a decoder's last; see `plm.frozen`); or `head`, as in the paper: their
+            probes are `init=plm.drop(...)` of the upper layers, 40 epochs at `lr=2e-5`; the pretrained pooler stays on
+            top, frozen, and their code leaves dropout on. A pooler that the checkpoint lacks is part of the head.
         redrawn_lr: Times `lr`: the rate of what `plm.reinit` drew afresh, all parameters of its layers (5 in their
             ablation; in their script it came out as 2, and the last layer was not trained at all). Where no weight is
             both redrawn and trained it is 1, so that baselines are shared.
@@ -66,7 +69,7 @@ def finetune(
     """
     task = resolve(task)
     start = init if isinstance(init, Init) else Load(model(init))
-    if isinstance(start, Load) or trained == "head":
+    if isinstance(start, Load) or trained != "all":
         redrawn_lr = 1.0
     seq_len = min(seq_len, shape(start.architecture()).max_seq_len)
     return RunSpec(
@@ -77,7 +80,7 @@ def finetune(
         duration=duration or epochs(3),
         batch_size=batch_size,
         seq_len=seq_len,
-        dtype=dtype,
+        dtype=dtype or ("bfloat16" if trained == "all" else "float32"),
         seeds=Seeds(fresh=seed, order=seed, noise=seed),
         trained=trained,
     )

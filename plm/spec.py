@@ -33,7 +33,7 @@ TRAINER = 1
 
 SCHEDULES = ("linear", "cosine", "constant")
 DTYPES = ("float32", "bfloat16")
-TRAINED = ("all", "head")
+TRAINED = ("all", "head", "probe")
 
 
 def neutral(default: Any) -> Any:
@@ -253,7 +253,7 @@ class RunSpec:
     seeds: Seeds
     trainer: int = TRAINER
     trained: str = neutral("all")
-    """One of `TRAINED`: `all` weights, or the `head` alone, on a frozen body that reads without dropout."""
+    """One of `TRAINED`: `all` weights; or, on a frozen body that reads without dropout, the `head` alone, or a `probe`."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "seq_len"):
@@ -263,8 +263,12 @@ class RunSpec:
             raise ValueError(f"dtype {self.dtype!r}: there are {', '.join(DTYPES)}.")
         if self.trained not in TRAINED:
             raise ValueError(f"trained {self.trained!r}: there are {', '.join(TRAINED)}.")
-        if self.trained == "head" and self.init.kind == "inits/resume":
-            raise ValueError("trained='head' begins a training of its own: load the checkpoint instead of resuming it.")
+        if self.trained != "all" and self.init.kind == "inits/resume":
+            raise ValueError(
+                f"trained={self.trained!r} begins a training of its own: load the checkpoint instead of resuming it."
+            )
+        if self.trained == "probe" and self.objective.kind != "objectives/classify":
+            raise ValueError(f"trained='probe' is a classifier of texts; {self.objective.kind} needs its own head.")
         if self.optim.redrawn_lr != 1 and not (self.init.redraws and self.trained == "all"):
             raise ValueError(
                 f"redrawn_lr {self.optim.redrawn_lr:g}: no weight of this run is both drawn afresh and trained "

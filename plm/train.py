@@ -26,6 +26,7 @@ from plm.data import tokenizer as tokenizers
 from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
 from plm.evaluate import EVALUATIONS, Evaluation, evaluate
+from plm.frozen import standardise
 from plm.journal import Journal, tidy
 from plm.memory import Keeper
 from plm.models import OFFSET, Model, shape
@@ -205,6 +206,9 @@ def _loop(
     ):  # a shard has no rows to leave out
         prepare(model, spec, stream)
     model.to(device).train()  # type: ignore[arg-type]  # its decorator hides the signature
+    if spec.trained == "probe":
+        assert isinstance(stream, ExampleStream)
+        standardise(model, stream.examples(), getattr(torch, spec.dtype))
     scorer = spread(Scorer(model, spec.objective, recall or teacher), among, shard=execution.shard)
     optimizer = optim.build(model, spec.optim, built.afresh)
     journal = Journal(spec, folder, attempt, execution, reporter)

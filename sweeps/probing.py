@@ -1,10 +1,13 @@
 """Are the layers that say most about a task the ones that fine-tuning needs?
 
-Keep the first layers of a pretrained encoder. As a probe: take the others away, freeze everything but the head, and train
-that. Fine-tuned: draw the others afresh and train everything, the same runs as in `reinit_grid`. As controls, a probe of a
-body of noise and fine-tuning with matched noise; and, for models of others, fine-tuning for a fixed number of steps.
+Keep the first layers of a pretrained encoder. As a probe: take the others away, freeze the rest, and train a linear
+classifier of its standardised vectors. Fine-tuned: draw the others afresh and train everything, the same runs as in
+`reinit_grid`. As controls, a probe of a body of noise and fine-tuning with matched noise; and, for models of others,
+fine-tuning for a fixed number of steps.
 
-Source: Tamkin et al. 2020, section 3: 40 epochs of the head at a rate of 2e-5 on all data; here at 1e-3.
+Source: Tamkin et al. 2020, section 3: 40 epochs of a classifier above the frozen pooler at a rate of 2e-5 on all data;
+here at 1e-3 and standardised, without the pooler, because a layer whose vectors hardly differ would seem to know nothing.
+`sweeps.transferability` probes as they did.
 Hypothesis: probing accuracy rises through layers that fine-tuning does not miss; the fewer the examples, the better the
 two curves agree.
 Cost and result: see --dry-run and --table.
@@ -29,7 +32,7 @@ from sweeps.engine.sweep import Sweep
 
 READ = ("way", "duration", "lr", "kept")
 WAYS = ("probe", "noise", "finetune")
-"""A head on the first layers; on as many layers of noise; everything, the layers above redrawn."""
+"""A classifier on the first layers; on as many layers of noise; everything, the layers above redrawn."""
 
 
 def run(
@@ -41,7 +44,7 @@ def run(
         return None
     redrawn = range(layers) if way == "noise" else range(kept, layers)
     init = drop(model, redrawn) if way == "probe" else reinit(model, redrawn, scheme=scheme, seed=seed)
-    trained = "all" if way == "finetune" else "head"
+    trained = "all" if way == "finetune" else "probe"
     return finetune(task, init=init, size=size, seed=seed, lr=lr, duration=parse(duration), trained=trained)
 
 

@@ -126,12 +126,20 @@ class ExampleStream:
         rows = (*(self._rows.train[i] for i in self._chosen), *self._rows.held_out)
         return torch.tensor(sorted({self._rows.pad_id}.union(*(ids for ids, _ in rows))))
 
+    def examples(self) -> Iterator[dict[str, Tensor]]:
+        """The training examples, each once."""
+        return self._once(self._rows.train, self._rows.train_labels, self._chosen)
+
     def evaluation(self) -> Iterator[dict[str, Tensor]]:
-        order = np.argsort([-len(ids) for ids, _ in self._rows.held_out], kind="stable")
+        return self._once(self._rows.held_out, self._rows.held_out_labels, np.arange(len(self._rows.held_out)))
+
+    def _once(
+        self, tokens: list[Tokens], labels: tuple[float, ...], rows: NDArray[np.int64]
+    ) -> Iterator[dict[str, Tensor]]:
+        """Long texts first."""
+        order = rows[np.argsort([-len(tokens[i][0]) for i in rows], kind="stable")]
         for start in range(0, len(order), EVALUATION_BATCH):
-            yield self._collate(
-                self._rows.held_out, self._rows.held_out_labels, order[start : start + EVALUATION_BATCH]
-            )
+            yield self._collate(tokens, labels, order[start : start + EVALUATION_BATCH])
 
     def _collate(self, tokens: list[Tokens], labels: tuple[float, ...], rows: NDArray[np.int64]) -> dict[str, Tensor]:
         batch = pad([tokens[i] for i in rows], self._rows.pad_id)

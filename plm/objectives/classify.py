@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jaxtyping import Float
 
-from plm.heads import encode
+from plm.heads import representation
 from plm.objectives import Objective, Scored
 
 if TYPE_CHECKING:
@@ -55,18 +55,11 @@ class Classify(Objective):
 
 
 def class_scores(model: Any, batch: Batch) -> Float[Tensor, "B C"]:
-    """Logits of the classes, in float32; a decoder's are read at the last token, which alone has seen the whole text.
-
-    Where that is, the attention mask says: a text may end with the very token that others are padded with.
-    """
-    import torch
-
-    if not hasattr(model, "score"):
-        return model(**{name: tensor for name, tensor in batch.items() if name not in ("labels", "ids")}).logits.float()
-    ends = batch["attention_mask"].sum(1) - 1
-    return model.score(
-        encode(model, batch, use_cache=False)[0][torch.arange(len(ends), device=ends.device), ends]
-    ).float()
+    """Logits of the classes, in float32: of the model's probe if it has one, else of its own head."""
+    for head in ("probe", "score"):  # a decoder's
+        if hasattr(model, head):
+            return getattr(model, head)(representation(model, batch)).float()
+    return model(**{name: tensor for name, tensor in batch.items() if name not in ("labels", "ids")}).logits.float()
 
 
 def classification_loss(logits: Float[Tensor, "B C"], labels: Tensor) -> Float[Tensor, " B"]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
-from families import FAMILIES
+import transformers
+from families import CAUSAL, FAMILIES
 from safetensors.torch import load_file, save_file
 from tiny import perturbed, save_model
 
 import plm
 from plm.build import Cache, build
 from plm.inits.resume import Resume
+from plm.spec import TRAINED
 from plm.store import Store
 from plm.train import open_stream
 
@@ -28,8 +31,6 @@ def trained_names(path, last: int) -> set[str]:
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request, tmp_path_factory):
     """A "pretrained" body of each family, those that share layers too."""
-    import transformers
-
     torch.manual_seed(0)
     body = perturbed(transformers.AutoModel.from_config(FAMILIES[request.param].config()))
     return save_model(body, tmp_path_factory.mktemp("families") / request.param)
@@ -82,10 +83,11 @@ def test_a_probe_of_a_shortened_model(tiny_bert, finetune, tmp_path):
     assert torch.equal(pooler, load_file(f"{tiny_bert}/model.safetensors")["pooler.dense.weight"])
 
 
-def test_a_probe_resumes_exactly(tiny_bert, finetune, tmp_path):
+@pytest.mark.parametrize("trained", ["head", "probe"])
+def test_a_probe_resumes_exactly(tiny_bert, finetune, tmp_path, trained):
     from tiny import stop_after
 
-    spec = finetune(init=tiny_bert, trained="head")
+    spec = finetune(init=tiny_bert, trained=trained)
     plm.train(spec, store=tmp_path / "one")
     with pytest.raises(plm.Stopped):
         plm.train(spec, store=tmp_path / "two", should_stop=stop_after(2))
@@ -109,12 +111,68 @@ def test_what_is_trained_is_part_of_the_id(tiny_bert, finetune):
     assert finetune(init=tiny_bert, trained="head").run_id != finetune(init=tiny_bert).run_id
 
 
-def test_a_probe_that_cannot_be_is_refused(tiny_bert, finetune, pretrain):
-    with pytest.raises(ValueError, match="trained 'body': there are all, head"):
+@pytest.mark.parametrize("trained", ["head", "probe"])
+def test_a_probe_that_cannot_be_is_refused(tiny_bert, finetune, pretrain, trained):
+    with pytest.raises(ValueError, match="trained 'body': there are all, head, probe"):
         finetune(init=tiny_bert, trained="body")
-    spec = finetune(init=tiny_bert, trained="head")
+    spec = finetune(init=tiny_bert, trained=trained)
     with pytest.raises(ValueError, match="load the checkpoint instead of resuming it"):
         replace(spec, init=Resume(pretrain(schedule="constant").at(2)))
+    if trained == "probe":
+        with pytest.raises(ValueError, match="objectives/mlm needs its own head"):
+            replace(pretrain(), trained=trained)
+
+
+def test_a_linear_probe_is_all_that_is_trained(family, finetune, tmp_path):
+    spec = finetune(init=family, trained="probe", duration=plm.steps(2))
+    assert trained_names(plm.train(spec, store=tmp_path, execution=KEEP).path, 2) == {
+        "probe.linear.weight",
+        "probe.linear.bias",
+    }
+
+
+def test_a_linear_probe_reads_standardised_vectors_of_the_training_texts(family, finetune, tmp_path):
+    spec = finetune(init=family, trained="probe", size=24, duration=plm.steps(2))
+    path = plm.train(spec, store=tmp_path, execution=KEEP).path
+    kept = load_file(path / "checkpoints/step_00000000/model.safetensors")
+    body = transformers.AutoModel.from_pretrained(family).eval()
+    stream = open_stream(spec, Store.at(tmp_path), Cache())
+    vectors, ids = [], []
+    for batch in stream.examples():
+        states = body(batch["input_ids"], attention_mask=batch["attention_mask"])[0]
+        last = (
+            batch["attention_mask"].sum(1) - 1
+            if family.rpartition("/")[2] in CAUSAL
+            else torch.zeros(len(states)).long()
+        )
+        vectors.append(states[torch.arange(len(states)), last])
+        ids += batch["ids"].tolist()
+    assert sorted(ids) == sorted(set(ids))
+    assert len(ids) == spec.data.size
+    read = torch.cat(vectors).detach()
+    torch.testing.assert_close(kept["probe.mean"], read.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(kept["probe.scale"], read.std(0, correction=0), rtol=1e-3, atol=1e-5)
+
+
+def test_a_linear_probe_hears_what_is_said_softly(make_bert, finetune, tmp_path):
+    """A body whose vectors say the class in the fourth digit: a head on it is deaf, a probe is not."""
+    source = make_bert("soft")
+    tensors = load_file(f"{source}/model.safetensors")
+    tensors["encoder.layer.1.output.LayerNorm.weight"] *= 1e-2
+    save_file(tensors, f"{source}/model.safetensors", metadata={"format": "pt"})
+    losses = {}
+    for trained in ("head", "probe"):
+        spec = finetune(init=source, trained=trained, lr=3e-2, duration=plm.epochs(20))
+        lines = (plm.train(spec, store=tmp_path).path / "metrics.jsonl").read_text().splitlines()
+        losses[trained] = [json.loads(line)["train/loss"] for line in lines if "train/loss" in line][-1]
+    assert losses["probe"] < 0.5 < 0.6 < losses["head"], losses
+
+
+def test_a_frozen_body_is_read_in_full_precision(tiny_bert, toy_task):
+    """Unless somebody wants it otherwise: bfloat16 would round away what tells texts apart."""
+    used = {trained: plm.finetune(toy_task, init=tiny_bert, trained=trained).dtype for trained in TRAINED}
+    assert used == {"all": "bfloat16", "head": "float32", "probe": "float32"}
+    assert plm.finetune(toy_task, init=tiny_bert, trained="probe", dtype="bfloat16").dtype == "bfloat16"
 
 
 def test_the_time_of_a_probe_is_that_of_a_frozen_body(tiny_bert, finetune, monkeypatch, tmp_path):

@@ -31,7 +31,7 @@ def test_a_probe_is_of_the_first_layers_with_a_frozen_body(store: Store) -> None
     assert isinstance(whole.init, Load)
     assert isinstance(noise.init, Reinit)
     assert (noise.init.layers, noise.init.scheme) == ((0, 1, 2, 3), "matched")
-    assert {spec.trained for spec in (probe, whole, noise)} == {"head"}
+    assert {spec.trained for spec in (probe, whole, noise)} == {"probe"}
     assert {spec.optim.lr for spec in (probe, whole, noise)} == {1e-3}
     assert found["probe", 2, "bert"].spec.run_id == found["probe", 2, "matched"].spec.run_id
 
