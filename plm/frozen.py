@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from plm.heads import representation
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class LinearProbe(nn.Module):
-    """A linear classifier, zero at first, of vectors whose every feature has mean 0 and spread 1 on the training texts."""
+    """A linear classifier, zero at first, of vectors whose every feature has mean 0 and spread 1 on the training texts.
+
+    What the body says of those does not change, so it is asked once.
+    """
 
     mean: Float[Tensor, " D"]
     scale: Float[Tensor, " D"]
@@ -36,9 +39,25 @@ class LinearProbe(nn.Module):
         self.linear = nn.Linear(width, num_labels)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+        self._ids, self._vectors = torch.empty(0), torch.empty(0)
 
-    def forward(self, vectors: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+    def forward(self, model: PreTrainedModel, batch: Batch) -> Float[Tensor, "B C"]:
+        """Logits of the texts of a batch; in training, those that were asked about before."""
+        if self.training and len(self._ids):
+            vectors = self._vectors[torch.searchsorted(self._ids, batch["ids"])]
+        else:
+            vectors = representation(model, batch)
         return self.linear((vectors.float() - self.mean) / self.scale)
+
+    @torch.no_grad()
+    def standardise(self, ids: Int[Tensor, " N"], vectors: Float[Tensor, "N D"]) -> None:
+        """Keep the vectors of the training texts, and let their mean and spread be 0 and 1."""
+        order = ids.argsort()
+        self._ids, self._vectors = ids[order], vectors[order]
+        scale, mean = torch.std_mean(vectors, 0, correction=0)
+        self.mean.copy_(mean)
+        varies = scale > 1e-6 * (1 + mean.abs())  # beyond the rounding of float32
+        self.scale.copy_(torch.where(varies, scale, torch.ones_like(scale)))
 
 
 def freeze(model: PreTrainedModel, but: Collection[str]) -> None:
@@ -63,18 +82,15 @@ def attach(model: PreTrainedModel, num_labels: int) -> None:
 
 
 @torch.no_grad()
-def standardise(model: PreTrainedModel, texts: Iterable[Batch], dtype: torch.dtype) -> None:
-    """Let a model's probe know the mean and the spread of what it reads of its training texts, each once."""
-    sums, count = torch.zeros(2, model.config.hidden_size, dtype=torch.float64), 0
+def read(model: PreTrainedModel, texts: Iterable[Batch], dtype: torch.dtype) -> int:
+    """Let a model's probe read its training texts, each once; the number of tokens in them."""
+    probe, tokens, ids, vectors = model.probe, 0, [], []
+    assert isinstance(probe, LinearProbe)
     for batch in texts:
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            vectors = representation(model, {name: tensor.to(model.device) for name, tensor in batch.items()}).double()
-        sums += torch.stack([vectors.sum(0), vectors.square().sum(0)]).cpu()
-        count += len(vectors)
-    mean, squares = sums / count
-    scale = (squares - mean.square()).clamp(min=0).sqrt()
-    varies = scale > 1e-6 * (1 + mean.abs())  # beyond the rounding of float32
-    probe = model.probe
-    assert isinstance(probe, LinearProbe)
-    probe.mean.copy_(mean)
-    probe.scale.copy_(torch.where(varies, scale, torch.ones_like(scale)))
+            own = representation(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+        tokens += int(batch["attention_mask"].sum())
+        ids.append(batch["ids"])
+        vectors.append(own.float())
+    probe.standardise(torch.cat(ids).to(model.device), torch.cat(vectors))
+    return tokens

@@ -289,8 +289,11 @@ class RunSpec:
 
     @property
     def passes(self) -> int:
-        """What a training step costs, in forward passes: the backward one is worth two, and stops at a frozen body."""
-        return 3 if self.trained == "all" else 1
+        """What a training step costs, in forward passes: the backward one is worth two, and stops at a frozen body.
+
+        A linear probe costs none: it has read its texts once, before.
+        """
+        return {"all": 3, "head": 1, "probe": 0}[self.trained]
 
     def at(self, step: int) -> Checkpoint:
         """The run's weights after `step` optimizer steps; step 0 is its initialisation.

@@ -26,7 +26,7 @@ from plm.data import tokenizer as tokenizers
 from plm.data.collate import CorpusStream, ExampleStream, Stream, tokenise
 from plm.data.corpus import Corpus
 from plm.evaluate import EVALUATIONS, Evaluation, evaluate
-from plm.frozen import standardise
+from plm.frozen import read
 from plm.journal import Journal, tidy
 from plm.memory import Keeper
 from plm.models import OFFSET, Model, shape
@@ -206,13 +206,12 @@ def _loop(
     ):  # a shard has no rows to leave out
         prepare(model, spec, stream)
     model.to(device).train()  # type: ignore[arg-type]  # its decorator hides the signature
-    if spec.trained == "probe":
-        assert isinstance(stream, ExampleStream)
-        standardise(model, stream.examples(), getattr(torch, spec.dtype))
+    reading = _read(spec, model, stream)
     scorer = spread(Scorer(model, spec.objective, recall or teacher), among, shard=execution.shard)
     optimizer = optim.build(model, spec.optim, built.afresh)
     journal = Journal(spec, folder, attempt, execution, reporter)
     progress = journal.start(model, optimizer, among)
+    progress["flops"] = progress["flops"] or reading
     step, earlier = progress["step"], progress["seconds"]
     position = spec.init.position
     log_every, evaluated_every = max(1, last // LINES), evaluate_every(spec, last)
@@ -283,6 +282,15 @@ def prepare(model: PreTrainedModel, spec: RunSpec, stream: ExampleStream) -> Non
     """Leave out of training, in place, the embedding rows that the data never names (weight decay would move them)."""
     if spec.optim.weight_decay == 0 and spec.trained == "all":
         restrict(model, stream.vocabulary())
+
+
+def _read(spec: RunSpec, model: PreTrainedModel, stream: Stream) -> float:
+    """What a linear probe reads before it is trained; in FLOPs."""
+    if spec.trained != "probe":
+        return 0.0
+    assert isinstance(stream, ExampleStream)
+    tokens = read(model, stream.examples(), getattr(torch, spec.dtype))
+    return tokens * spec.objective.flops_per_token(shape(spec.init.architecture()), tokens / spec.data.num_sequences)
 
 
 def open_stream(spec: RunSpec, store: Store, cache: Cache) -> Stream:

@@ -56,9 +56,10 @@ class Classify(Objective):
 
 def class_scores(model: Any, batch: Batch) -> Float[Tensor, "B C"]:
     """Logits of the classes, in float32: of the model's probe if it has one, else of its own head."""
-    for head in ("probe", "score"):  # a decoder's
-        if hasattr(model, head):
-            return getattr(model, head)(representation(model, batch)).float()
+    if hasattr(model, "probe"):
+        return model.probe(model, batch).float()
+    if hasattr(model, "score"):  # a decoder
+        return model.score(representation(model, batch)).float()
     return model(**{name: tensor for name, tensor in batch.items() if name not in ("labels", "ids")}).logits.float()
 
 

@@ -82,7 +82,8 @@ def flops(spec: Spec, store: Store) -> float:
         trained * spec.batch_size,
         trained / max(1, -(-spec.data.num_sequences // spec.batch_size)) * spec.data.num_sequences,
     )
-    return (spec.passes * examples + spec.data.task.counts[1]) * length * spec.objective.flops_per_token(model, length)
+    read = spec.passes * examples + (spec.data.num_sequences if spec.trained == "probe" else 0)
+    return (read + spec.data.task.counts[1]) * length * spec.objective.flops_per_token(model, length)
 
 
 _lengths: dict[Any, float] = {}
@@ -187,6 +188,7 @@ def _kind(spec: Spec) -> Any:
         spec.seq_len,
         spec.dtype,
         spec.trained,
+        spec.data.num_sequences if spec.trained == "probe" else None,  # all of which it reads before
     )
 
 

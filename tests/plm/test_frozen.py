@@ -14,7 +14,9 @@ from tiny import perturbed, save_model
 
 import plm
 from plm.build import Cache, build
+from plm.frozen import read
 from plm.inits.resume import Resume
+from plm.objectives.classify import class_scores
 from plm.spec import TRAINED
 from plm.store import Store
 from plm.train import open_stream
@@ -106,6 +108,42 @@ def test_a_frozen_body_costs_a_third(tiny_bert, finetune, tmp_path):
     assert flops[0] == 3 * flops[1] > 0
 
 
+def test_a_linear_probe_reads_each_training_text_once(tiny_bert, finetune, monkeypatch, tmp_path):
+    """However many epochs it is trained for; and counts that."""
+    import transformers.models.bert.modeling_bert as bert
+
+    seen, forward = [], bert.BertModel.forward
+
+    def counted(self, input_ids, **rest):
+        seen.append(len(input_ids))
+        return forward(self, input_ids, **rest)
+
+    monkeypatch.setattr(bert.BertModel, "forward", counted)
+    flops = []
+    for epochs in (1, 3):
+        seen.clear()
+        spec = finetune(init=tiny_bert, trained="probe", duration=plm.epochs(epochs))
+        plm.train(spec, store=tmp_path)
+        assert sum(seen) == sum(spec.data.task.counts)
+        flops.append(Store.at(tmp_path).run(spec).result()["flops"])
+    head = finetune(init=tiny_bert, trained="head", duration=plm.epochs(1))
+    plm.train(head, store=tmp_path)
+    assert flops[0] == flops[1] == pytest.approx(Store.at(tmp_path).run(head).result()["flops"], rel=0.1)
+
+
+def test_a_linear_probe_learns_from_what_the_body_says(tiny_bert, finetune, tmp_path):
+    """What was read before is that of the batch's own texts: asked again, the body says the same."""
+    spec = finetune(init=tiny_bert, trained="probe", size=24)
+    store, cache = Store.at(tmp_path), Cache()
+    model, stream = build(spec, store, cache).model.train(), open_stream(spec, store, cache)
+    read(model, stream.examples(), torch.float32)
+    torch.nn.init.normal_(model.probe.linear.weight)
+    for step in range(4):
+        known, asked = (class_scores(model.train(mode), stream.batch(step)) for mode in (True, False))
+        torch.testing.assert_close(known, asked, rtol=1e-3, atol=1e-3)
+        assert known.std() > 0.1
+
+
 def test_what_is_trained_is_part_of_the_id(tiny_bert, finetune):
     assert finetune(init=tiny_bert, trained="all").run_id == finetune(init=tiny_bert).run_id
     assert finetune(init=tiny_bert, trained="head").run_id != finetune(init=tiny_bert).run_id
@@ -185,10 +223,10 @@ def test_the_time_of_a_probe_is_that_of_a_frozen_body(tiny_bert, finetune, monke
     monkeypatch.setattr(optim, "build", lambda model, *rest: seen.append(made(model, *rest)) or seen[-1])
     monkeypatch.setattr("plm.probe.PROBE_SECONDS", 0.01)
     for init in (plm.drop(tiny_bert, "01"), plm.reinit(tiny_bert, "01")):
-        for options in ({"trained": "head"}, {"redrawn_lr": 5.0}):
+        for options in ({"trained": "head"}, {"trained": "probe"}, {"redrawn_lr": 5.0}):
             if options.get("redrawn_lr") is None or isinstance(init, plm.Reinit):
                 probe(finetune(init=init, **options), plm.Execution(), store=Store.at(tmp_path))
     counts = [sum(len(group["params"]) for group in optimizer.param_groups) for optimizer in seen]
     assert counts[0] <= 4  # classifier, and the pooler where the body was drawn
-    assert counts[1] == 2
-    assert counts[2] > 30
+    assert counts[1:4] == [2, 2, 2]
+    assert counts[4] > 30

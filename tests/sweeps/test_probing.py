@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from plm import Load, Store
 from plm.inits.drop import Drop
 from plm.inits.reinit import Reinit
 from sweeps import reinit_grid
+from sweeps.engine import cost
 from sweeps.engine.drawing import Mark
 from sweeps.engine.plan import Cell, plan
 from sweeps.probing import place, sweep
@@ -34,6 +37,16 @@ def test_a_probe_is_of_the_first_layers_with_a_frozen_body(store: Store) -> None
     assert {spec.trained for spec in (probe, whole, noise)} == {"probe"}
     assert {spec.optim.lr for spec in (probe, whole, noise)} == {1e-3}
     assert found["probe", 2, "bert"].spec.run_id == found["probe", 2, "matched"].spec.run_id
+
+
+def test_a_probe_costs_one_pass_over_its_texts(store: Store) -> None:
+    """However long it is trained; fine-tuning costs three a step, and evaluation is the same."""
+    short, long = (cells(store, duration=duration) for duration in ("epochs:1", "epochs:3"))
+    probe, whole = ("probe", 4, "bert"), ("finetune", 4, "bert")
+    assert cost.flops(short[probe].spec, store) == cost.flops(long[probe].spec, store)
+    texts = short[probe].spec.data.num_sequences, short[probe].spec.data.task.counts[1]
+    each = cost.flops(short[probe].spec, store) / sum(texts)
+    assert cost.flops(long[whole].spec, store) == pytest.approx(each * (9 * texts[0] + texts[1]))
 
 
 def test_the_curve_beside_is_the_grid_itself(store: Store) -> None:
