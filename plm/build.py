@@ -120,7 +120,8 @@ def build(spec: RunSpec, store: Store, cache: Cache) -> Built:
     elif spec.trained == "probe":
         assert isinstance(spec.objective, Classify)
         attach(model, spec.objective.num_labels)
-    return Built(model, fresh, redrawn, spec.init.afresh(model))
+    there = dict(model.named_parameters())
+    return Built(model, [name for name in fresh if name in there], redrawn, spec.init.afresh(model))
 
 
 @contextmanager

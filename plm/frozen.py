@@ -50,14 +50,25 @@ class LinearProbe(nn.Module):
         return self.linear((vectors.float() - self.mean) / self.scale)
 
     @torch.no_grad()
-    def standardise(self, ids: Int[Tensor, " N"], vectors: Float[Tensor, "N D"]) -> None:
-        """Keep the vectors of the training texts, and let their mean and spread be 0 and 1."""
+    def know(self, ids: Int[Tensor, " N"], vectors: Float[Tensor, "N D"], labels: Tensor) -> None:
+        """Keep the vectors of the training texts, let their mean and spread be 0 and 1, and begin with the mean number.
+
+        Raises:
+            ValueError: the body says the same of all texts.
+        """
         order = ids.argsort()
         self._ids, self._vectors = ids[order], vectors[order]
         scale, mean = torch.std_mean(vectors, 0, correction=0)
         self.mean.copy_(mean)
         varies = scale > 1e-6 * (1 + mean.abs())  # beyond the rounding of float32
+        if not varies.any():
+            raise ValueError(
+                "a linear probe has nothing to go by: the frozen body has one vector for all training texts, at the token "
+                "that it is read at (the first, or a decoder's last). Probe a body that was trained, or trained='head'."
+            )
         self.scale.copy_(torch.where(varies, scale, torch.ones_like(scale)))
+        if self.linear.out_features == 1:  # a regression: else most of the training would be spent on getting there
+            self.linear.bias.fill_(labels.double().mean())
 
 
 def freeze(model: PreTrainedModel, but: Collection[str]) -> None:
@@ -74,17 +85,21 @@ def freeze(model: PreTrainedModel, but: Collection[str]) -> None:
 
 
 def attach(model: PreTrainedModel, num_labels: int) -> None:
-    """Give a model a linear probe, which is all that is trained of it; its own head is not read."""
+    """Give a model a linear probe, which is all that is trained of it, in the place of its own head."""
     freeze(model, ())
-    for parameter in model.parameters():
-        parameter.requires_grad = False
-    model.probe = LinearProbe(model.config.hidden_size, num_labels)
+    own = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+    width = next(
+        part.in_features for name in own for part in getattr(model, name).modules() if isinstance(part, nn.Linear)
+    )
+    for name in own:  # what was never trained is not kept, or it would be handed on
+        setattr(model, name, nn.Identity())
+    model.probe = LinearProbe(width, num_labels)
 
 
 @torch.no_grad()
 def read(model: PreTrainedModel, texts: Iterable[Batch], dtype: torch.dtype) -> int:
     """Let a model's probe read its training texts, each once; the number of tokens in them."""
-    probe, tokens, ids, vectors = model.probe, 0, [], []
+    probe, tokens, ids, vectors, labels = model.probe, 0, [], [], []
     assert isinstance(probe, LinearProbe)
     for batch in texts:
         with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
@@ -92,5 +107,6 @@ def read(model: PreTrainedModel, texts: Iterable[Batch], dtype: torch.dtype) -> 
         tokens += int(batch["attention_mask"].sum())
         ids.append(batch["ids"])
         vectors.append(own.float())
-    probe.standardise(torch.cat(ids).to(model.device), torch.cat(vectors))
+        labels.append(batch["labels"])
+    probe.know(torch.cat(ids).to(model.device), torch.cat(vectors), torch.cat(labels))
     return tokens

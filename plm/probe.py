@@ -64,9 +64,8 @@ def probe(spec: RunSpec, execution: Execution, *, store: Store, cache: Cache | N
     optimizer = optim.build(model, there.optim)
     batch, passes = stream.batch, 1.0
     if spec.trained == "probe":
-        some = [stream.batch(step) for step in range(KNOWN)]
-        read(model, some, getattr(torch, spec.dtype))
-        batch = lambda step: some[step % KNOWN]  # noqa: E731
+        read(model, map(stream.batch, range(KNOWN)), getattr(torch, spec.dtype))
+        batch = lambda step: stream.batch(step % KNOWN)  # noqa: E731
         passes += spec.data.num_sequences / spec.data.task.counts[1]  # type: ignore[union-attr]
     for step in range(2):  # the first steps allocate
         train_step(scorer, optimizer, spec, batch(step), step, spec.optim.lr, execution)

@@ -1,4 +1,4 @@
-"""Classification or regression of one or two sentences, from the model's pooled output."""
+"""Classification or regression of one or two sentences, by the model's own head or a linear probe."""
 
 from __future__ import annotations
 

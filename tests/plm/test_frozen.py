@@ -10,7 +10,7 @@ import torch
 import transformers
 from families import CAUSAL, FAMILIES
 from safetensors.torch import load_file, save_file
-from tiny import perturbed, save_model
+from tiny import perturbed, save_model, sentence, write_task
 
 import plm
 from plm.build import Cache, build
@@ -142,6 +142,61 @@ def test_a_linear_probe_learns_from_what_the_body_says(tiny_bert, finetune, tmp_
         known, asked = (class_scores(model.train(mode), stream.batch(step)) for mode in (True, False))
         torch.testing.assert_close(known, asked, rtol=1e-3, atol=1e-3)
         assert known.std() > 0.1
+
+
+def test_a_linear_probe_is_not_handed_on(tiny_bert, finetune, tmp_path):
+    """Nor the head that it stands for, which was never trained: whoever goes on from the body draws one of its own."""
+    parent = finetune(init=tiny_bert, trained="probe")
+    path = plm.train(parent, store=tmp_path, execution=KEEP).path
+    kept = set(load_file(path / "checkpoints/step_00000004/model.safetensors"))
+    assert {name for name in kept if not name.startswith("bert.")} == {
+        f"probe.{name}" for name in ("mean", "scale", "linear.weight", "linear.bias")
+    }
+    heads = []
+    for seed in (0, 1):
+        built = build(finetune(init=parent.final, seed=seed), Store.at(tmp_path), Cache())
+        assert built.fresh == ["classifier.weight", "classifier.bias"]
+        assert not hasattr(built.model, "probe")
+        heads.append(built.model.classifier.weight)
+    assert not torch.equal(*heads)
+
+
+def test_a_probe_of_numbers_does_not_depend_on_where_they_begin(tiny_bert, toy_regression, tmp_path):
+    """Its training is not spent on the way to their mean."""
+    rows = {}
+    for shift in (0, 30):
+        there = write_task(
+            tmp_path / f"shift{shift}",
+            lambda i: {"sentence": sentence(i), "label": shift + i % 5 / 5},  # noqa: B023
+        )
+        spec = plm.finetune(there, init=tiny_bert, trained="probe", lr=1e-2, duration=plm.epochs(10))
+        rows[shift] = plm.train(spec, store=tmp_path).metrics["val/loss"]
+    assert rows[30] == pytest.approx(rows[0], rel=0.05)
+
+
+def test_a_body_that_says_the_same_of_all_texts_cannot_be_probed(make_bert, finetune, tmp_path):
+    source = make_bert("mute")
+    tensors = load_file(f"{source}/model.safetensors")
+    tensors["encoder.layer.1.output.LayerNorm.weight"] *= 0
+    save_file(tensors, f"{source}/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="one vector for all training texts"):
+        plm.train(finetune(init=source, trained="probe"), store=tmp_path)
+
+
+def test_a_linear_probe_is_as_wide_as_what_it_reads(finetune, tmp_path):
+    """OPT may project its hidden states before it says anything."""
+    torch.manual_seed(0)
+    sizes = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "ffn_dim": 32,
+        "vocab_size": 64,
+        "do_layer_norm_before": False,
+    }
+    config = transformers.OPTConfig(hidden_size=32, word_embed_proj_dim=16, max_position_embeddings=64, **sizes)
+    source = save_model(perturbed(transformers.OPTModel(config)), tmp_path / "opt")
+    run = plm.train(finetune(init=source, trained="probe"), store=tmp_path, execution=KEEP)
+    assert load_file(run.path / "checkpoints/step_00000004/model.safetensors")["probe.mean"].shape == (16,)
 
 
 def test_what_is_trained_is_part_of_the_id(tiny_bert, finetune):
