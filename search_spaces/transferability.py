@@ -74,7 +74,10 @@ SCHEMES = by_scale(tiny=("bert", "matched"), small=("bert", "matched"), paper="b
 
 
 def seeds() -> Axis:
-    """The seeds of each experiment: the paper's are 1 to 50 at 500 examples, 1 to 10 for blocks and probes, else 1 to 3."""
+    """The seeds of each experiment.
+
+    The paper's are 1 to 50 at 500 examples, 1 to 10 for blocks and probes, 1 for permutations, else 1 to 3.
+    """
     from search_spaces.seeds import seeds as plain
 
     def expand(value: int | str, point: Point) -> tuple[int, ...]:
@@ -85,13 +88,9 @@ def seeds() -> Axis:
 
 def _count(point: Point) -> int:
     scale, experiment = point["scale"], point["experiment"]
-    if experiment == "permutation":
-        return {"tiny": 2, "small": 3, "paper": 1}[scale]
     if experiment == "progressive" and point["size"] == FEW[scale]:
-        return {"tiny": 2, "small": 10, "paper": 50}[scale]
-    if experiment in ("blocks", "probing"):
-        return {"tiny": 2, "small": 3, "paper": 10}[scale]
-    return {"tiny": 2, "small": 3, "paper": 3}[scale]
+        return {"tiny": 3, "small": 10, "paper": 50}[scale]
+    return {"permutation": 1, "blocks": 10, "probing": 10}.get(experiment, 3) if scale == "paper" else 3
 
 
 def changes() -> Axis:

@@ -63,6 +63,16 @@ def test_settings_are_the_papers(whole: list[Point]) -> None:
     assert {getattr(init, "layer_norm", None) for init in kept} == {"keep"}
 
 
+def test_smaller_scales_have_seeds_enough_for_intervals() -> None:
+    """With two, an interval is thirteen standard errors to each side."""
+    with stand_ins.allowed():
+        for scale in ("tiny", "small"):
+            counts = Counter(
+                tuple(v for name, v in cell.items() if name != "seed") for cell in points(sweep, {"scale": scale})
+            )
+            assert min(counts.values()) == 3
+
+
 def test_a_plan_needs_no_file_of_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["scale=paper", "experiment=blocks", "seed=1:3", "--dry-run", "--store", str(store.root)]
     assert launch.main(sweep, [*words, "--rate", "1e13"]) == 0
