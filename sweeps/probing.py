@@ -1,13 +1,10 @@
 """Are the layers that say most about a task the ones that fine-tuning needs?
 
-Keep the first layers of a pretrained encoder. As a probe: take the others away, freeze the rest, and train a linear
-classifier of its standardised vectors. Fine-tuned: draw the others afresh and train everything, the same runs as in
-`reinit_grid`. As controls, a probe of a body of noise and fine-tuning with matched noise; and, for models of others,
-fine-tuning for a fixed number of steps.
+Keep the first layers of a pretrained encoder. As a probe: train a linear classifier of their standardised vectors, and
+nothing else (`plm.frozen` says why). Fine-tuned: draw the layers above afresh and train everything, as in `reinit_grid`.
+As controls, a probe of noise and fine-tuning with matched noise; for models of others, also a fixed number of steps.
 
-Source: Tamkin et al. 2020, section 3: 40 epochs of a classifier above the frozen pooler at a rate of 2e-5 on all data;
-here at 1e-3 and standardised, without the pooler, because a layer whose vectors hardly differ would seem to know nothing.
-`sweeps.transferability` probes as they did.
+Source: Tamkin et al. 2020, section 3; their classifier is above the frozen pooler, at 2e-5 (`sweeps.transferability`).
 Hypothesis: probing accuracy rises through layers that fine-tuning does not miss; the fewer the examples, the better the
 two curves agree.
 Cost and result: see --dry-run and --table.
