@@ -51,7 +51,9 @@ class LinearProbe(nn.Module):
 
     @torch.no_grad()
     def know(self, ids: Int[Tensor, " N"], vectors: Float[Tensor, "N D"], labels: Tensor) -> None:
-        """Keep the vectors of the training texts, let their mean and spread be 0 and 1, and begin with the mean number.
+        """Keep the vectors of the training texts, and let their mean and spread be 0 and 1.
+
+        A regression begins at the mean of its labels.
 
         Raises:
             ValueError: the body says the same of all texts.
@@ -97,12 +99,12 @@ def attach(model: PreTrainedModel, num_labels: int) -> None:
 
 
 @torch.no_grad()
-def read(model: PreTrainedModel, texts: Iterable[Batch], dtype: torch.dtype) -> int:
+def read(model: PreTrainedModel, texts: Iterable[Batch], dtype: str) -> int:
     """Let a model's probe read its training texts, each once; the number of tokens in them."""
     probe, tokens, ids, vectors, labels = model.probe, 0, [], [], []
     assert isinstance(probe, LinearProbe)
     for batch in texts:
-        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
             own = representation(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
         tokens += int(batch["attention_mask"].sum())
         ids.append(batch["ids"])

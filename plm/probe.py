@@ -64,7 +64,7 @@ def probe(spec: RunSpec, execution: Execution, *, store: Store, cache: Cache | N
     optimizer = optim.build(model, there.optim)
     batch, passes = stream.batch, 1.0
     if spec.trained == "probe":
-        read(model, map(stream.batch, range(KNOWN)), getattr(torch, spec.dtype))
+        read(model, map(stream.batch, range(KNOWN)), spec.dtype)
         batch = lambda step: stream.batch(step % KNOWN)  # noqa: E731
         passes += spec.data.num_sequences / spec.data.task.counts[1]  # type: ignore[union-attr]
     for step in range(2):  # the first steps allocate

@@ -289,7 +289,7 @@ def _read(spec: RunSpec, model: PreTrainedModel, stream: Stream) -> float:
     if spec.trained != "probe":
         return 0.0
     assert isinstance(stream, ExampleStream)
-    tokens = read(model, stream.examples(), getattr(torch, spec.dtype))
+    tokens = read(model, stream.examples(), spec.dtype)
     return tokens * spec.objective.flops_per_token(shape(spec.init.architecture()), tokens / spec.data.num_sequences)
 
 

@@ -96,6 +96,7 @@ def test_a_probe_resumes_exactly(tiny_bert, finetune, tmp_path, trained):
     plm.train(spec, store=tmp_path / "two")
     one, two = (Store.at(tmp_path / name).run(spec).result() for name in ("one", "two"))
     assert one["weights_sha256"] == two["weights_sha256"]
+    assert one["flops"] == two["flops"] > 0
 
 
 def test_a_frozen_body_costs_a_third(tiny_bert, finetune, tmp_path):
@@ -136,7 +137,7 @@ def test_a_linear_probe_learns_from_what_the_body_says(tiny_bert, finetune, tmp_
     spec = finetune(init=tiny_bert, trained="probe", size=24)
     store, cache = Store.at(tmp_path), Cache()
     model, stream = build(spec, store, cache).model.train(), open_stream(spec, store, cache)
-    read(model, stream.examples(), torch.float32)
+    read(model, stream.examples(), spec.dtype)
     torch.nn.init.normal_(model.probe.linear.weight)
     for step in range(4):
         known, asked = (class_scores(model.train(mode), stream.batch(step)) for mode in (True, False))
@@ -161,17 +162,17 @@ def test_a_linear_probe_is_not_handed_on(tiny_bert, finetune, tmp_path):
     assert not torch.equal(*heads)
 
 
-def test_a_probe_of_numbers_does_not_depend_on_where_they_begin(tiny_bert, toy_regression, tmp_path):
+def test_a_probe_of_numbers_does_not_depend_on_where_they_begin(tiny_bert, tmp_path):
     """Its training is not spent on the way to their mean."""
-    rows = {}
+    losses = {}
     for shift in (0, 30):
         there = write_task(
             tmp_path / f"shift{shift}",
-            lambda i: {"sentence": sentence(i), "label": shift + i % 5 / 5},  # noqa: B023
+            lambda i, shift=shift: {"sentence": sentence(i), "label": shift + i % 5 / 5},
         )
         spec = plm.finetune(there, init=tiny_bert, trained="probe", lr=1e-2, duration=plm.epochs(10))
-        rows[shift] = plm.train(spec, store=tmp_path).metrics["val/loss"]
-    assert rows[30] == pytest.approx(rows[0], rel=0.05)
+        losses[shift] = plm.train(spec, store=tmp_path).metrics["val/loss"]
+    assert losses[30] == pytest.approx(losses[0], rel=0.05)
 
 
 def test_a_body_that_says_the_same_of_all_texts_cannot_be_probed(make_bert, finetune, tmp_path):
@@ -242,9 +243,9 @@ def test_a_linear_probe_reads_standardised_vectors_of_the_training_texts(family,
         ids += batch["ids"].tolist()
     assert sorted(ids) == sorted(set(ids))
     assert len(ids) == spec.data.size
-    read = torch.cat(vectors).detach()
-    torch.testing.assert_close(kept["probe.mean"], read.mean(0), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(kept["probe.scale"], read.std(0, correction=0), rtol=1e-3, atol=1e-5)
+    said = torch.cat(vectors).detach()
+    torch.testing.assert_close(kept["probe.mean"], said.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(kept["probe.scale"], said.std(0, correction=0), rtol=1e-3, atol=1e-5)
 
 
 def test_a_linear_probe_hears_what_is_said_softly(make_bert, finetune, tmp_path):
