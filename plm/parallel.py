@@ -8,6 +8,7 @@ count of the whole batch, so one process and several compute the same sum.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -100,6 +101,9 @@ def joined(device: str) -> Iterator[Group]:
         yield group()
     finally:
         distributed.destroy_process_group()
+        # The caches of sharded tensors keep gloo's threads alive. One that has yet to let go of its last tensor needs
+        # the interpreter for it, and aborts the process if that is ending (pytorch/pytorch#190489): it gets its turn.
+        time.sleep(0.2)
 
 
 class Scorer(nn.Module):
