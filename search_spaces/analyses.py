@@ -29,8 +29,8 @@ def trajectories(*values: str) -> Axis:
     """An axis of trainings: recipes of ours, folders of checkpoints, or models on the hub with their steps."""
     return names(
         *values,
-        form="a recipe's name, a run's folder, a folder of folders named after their steps, or a hub id; {seed} in it "
-        "stands for the pretraining seed",
+        form="a recipe's name, a spec.json of one still to be trained, a run's folder, a folder of folders named after "
+        "their steps, or a hub id; {seed} in it stands for the pretraining seed",
     )
 
 
@@ -46,7 +46,10 @@ def analyses(*values: str) -> Axis:
 
 def steps_of(*values: str | int | Suited) -> Axis:
     """An axis of steps of a training; it comes after those of the training and of its pretraining seed."""
-    form = "steps, from:to:stride, each (all that are kept), dense (doubling first), log:8 (eight of those), or last"
+    form = (
+        "steps, from:to:stride, each (all that are kept, and dense of a recipe), dense (doubling first), log:8 (eight of "
+        "those), or last"
+    )
     return Axis(values, _parse_step, form, _expand_step)
 
 
@@ -99,15 +102,29 @@ def moment_of(trajectory: str, step: int, seed: int) -> Source:
 
 
 def _recipe(trajectory: str, seed: int) -> RunSpec | None:
-    """A recipe of ours with a pretraining seed."""
+    """A training that is known before it is done, by a recipe of ours or a file, with a pretraining seed."""
     import dataclasses
 
     from plm.recipes import NAMED
     from plm.spec import Seeds
 
-    if trajectory not in NAMED:
+    if trajectory in NAMED:
+        run = NAMED[trajectory]()
+    elif trajectory.endswith(".json") and Path(trajectory).is_file():
+        run = _written(trajectory)
+    else:
         return None
-    return dataclasses.replace(NAMED[trajectory](), seeds=Seeds(fresh=seed, order=seed, noise=seed))
+    return dataclasses.replace(run, seeds=Seeds(fresh=seed, order=seed, noise=seed))
+
+
+@functools.lru_cache(maxsize=64)  # asked for at each of its steps
+def _written(file: str) -> RunSpec:
+    from plm.spec import RunSpec
+
+    try:
+        return RunSpec.from_json(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _trajectory(trajectory: str, seed: int) -> Trajectory:
@@ -162,13 +179,14 @@ def _of_the_world(point: Point) -> bool:
     """Whether a training is one of ours on the generated language."""
     from plm.data.corpus import Corpus
     from plm.data.world import World
-    from plm.recipes import NAMED
     from plm.spec import RunSpec
 
-    if point["trajectory"] in NAMED:
-        return True
-    run = _trajectory(point["trajectory"], pretraining_seed(point)).run
-    data = RunSpec.from_json((run.get("spec.json") or b"").decode()).data if run else None
+    trajectory, seed = point["trajectory"], pretraining_seed(point)
+    run = _recipe(trajectory, seed)
+    folder = None if run else _trajectory(trajectory, seed).run
+    if folder:
+        run = RunSpec.from_json((folder.get("spec.json") or b"").decode())
+    data = run and run.data
     return isinstance(data, Corpus) and all(isinstance(text, World) for text in data.texts)
 
 
@@ -196,8 +214,6 @@ def _symbolic(step: str, trajectory: str, seed: int) -> Sequence[int]:
     from plm.trajectory import dense_early
 
     run = _recipe(trajectory, seed)
-    if run and step == EACH:
-        raise ValueError(f"{trajectory} is a recipe, which comes by every step: ask for step={DENSE}.")
     there = dense_early(run.total_steps) if run else _trajectory(trajectory, seed).steps
     if not there:
         raise ValueError(f"{trajectory} has no checkpoint yet, and nobody has said which steps it will keep.")

@@ -7,8 +7,9 @@ Beside each curve stands what scores as much without the ability.
 Source: Chiang et al. 2020. Hypothesis: function words before content words and proper nouns last, as their frequency
 says; knowledge of language and of the world do not grow with every step.
 A pretraining that is missing is made first; with --follow its checkpoints are read as they appear, and so are those of a
-run that another process trains. Other trainings: `trajectory=path/to/checkpoints` or a hub id with steps, and
-`analysis=reconstruction:path/to/ud_english_ewt`; several at once are compared; `seed` is the pretraining seed.
+run that another process trains. Other trainings: `trajectory=path/to/checkpoints`, a hub id with steps or the spec.json of
+one to be trained, and `analysis=reconstruction:path/to/ud_english_ewt`; several at once are compared; `seed` is the
+pretraining seed.
 Cost and result: see --dry-run and --table.
 """
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 from plm import Reading
 from search_spaces.analyses import analyses, moment_of, read_by, sizes, steps_of, trajectories
-from search_spaces.axis import Suited
 from search_spaces.seeds import seeds
 from sweeps.engine.launch import launch
 from sweeps.engine.sweep import ByStep, Sweep
@@ -34,7 +34,7 @@ sweep = Sweep(
         "seed": seeds(1),
         "analysis": analyses("each"),
         "size": sizes("usual"),
-        "step": steps_of(Suited(("dense",), ("each",))),
+        "step": steps_of("each"),
     },
     by_step=ByStep(beside="embryology_downstream"),
 )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny import WORDS
 
-from plm import Reading, Store, recipes, registry
+from plm import Reading, RunSpec, Store, recipes, registry
+from plm.duration import steps as so_many
 from plm.objectives.sop import SentenceOrder
 from plm.recipes import world_bert
 from search_spaces.analyses import read_by
@@ -51,6 +53,30 @@ def test_a_recipe_is_pretrained_once_with_all_steps(store: Store) -> None:
     seeds = plan(sweep, store, {"analysis": "reconstruction", "step": "0,last", "seed": "0:2"})
     assert len(seeds.keep) == 2
     assert {cell.point["step"] for cell in seeds.cells} == {0, 4000}
+
+
+def test_a_training_that_a_file_describes_is_done_for_each_seed_and_read(
+    pretrain: Callable[..., RunSpec], gold: str, tmp_path: Path, no_view: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = pretrain(duration=so_many(5), seed=7)
+    (tmp_path / "mine.json").write_text(spec.to_json())
+    given = asked(tmp_path / "runs", f"{tmp_path}/mine.json", gold, "seed=0:2")
+    assert launch.main(sweep, given) == 0
+    said = capsys.readouterr().out
+    assert "22 to run" in said  # two seeds, each a pretraining and two analyses of steps 0, 1, 2, 4 and 5
+    assert "22/22 done" in said
+    specs = [RunSpec.from_json(file.read_text()) for file in tmp_path.glob("runs/runs/mlm-*/spec.json")]
+    assert sorted(run.seeds.fresh for run in specs) == [0, 1]
+    assert {replace(run, seeds=spec.seeds) for run in specs} == {spec}
+
+
+def test_a_description_that_was_changed_is_refused(
+    pretrain: Callable[..., RunSpec], store: Store, gold: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(pretrain().to_json().replace('"batch_size"', '"batch_sise"'))
+    with pytest.raises(ValueError, match=r"mine\.json: "):
+        plan(sweep, store, {"trajectory": str(file), "analysis": f"prediction:{gold}"})
 
 
 def test_a_training_is_read_at_each_step_once(
