@@ -11,9 +11,11 @@ import dataclasses
 import heapq
 import re
 import shutil
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -128,7 +130,7 @@ def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, l
     missing = [plan.runs[r] for r in plan.missing]
     pieces = teaching.pieces(plan, store, live=resources.live)
     kinds = {_kind(piece): piece for each in pieces.values() for piece in each}
-    timed = timings(list(kinds.values()), resources, concurrency)
+    timed = timings(list(kinds.values()), resources, concurrency, store)
     per_kind = dict(zip(kinds, timed, strict=True))
     seconds = {
         run_id: sum(_seconds(piece, per_kind[_kind(piece)][0], store) for piece in each)
@@ -192,19 +194,28 @@ def _kind(spec: Spec) -> Any:
     )
 
 
-def timings(specs: list[Spec], resources: Resources, concurrency: int) -> list[tuple[float, float]]:
-    """Seconds a step (a FLOP) and seconds of the final evaluation of each spec, measured while `concurrency` processes do the same."""
+def timings(specs: list[Spec], resources: Resources, concurrency: int, store: Store) -> list[tuple[float, float]]:
+    """Seconds a step (a FLOP) and seconds of the final evaluation of each spec, measured while `concurrency` processes do the same.
+
+    Args:
+        store: Whose tokenised texts are read; nothing is written into it.
+    """
     documents = [spec.to_json() for spec in specs]
     if not documents:
         return []
-    with ProcessPoolExecutor(concurrency, mp_context=get_context("spawn")) as pool:
-        answers = list(pool.map(_time, [documents] * concurrency, [resources] * concurrency))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(concurrency, mp_context=get_context("spawn")) as pool,
+    ):
+        data = Path(scratch, "data")
+        data.mkdir()
+        for file in (store.root / "data").glob("[!.]*"):
+            (data / file.name).symlink_to(file.resolve())
+        answers = list(pool.map(_time, [documents] * concurrency, [resources] * concurrency, [scratch] * concurrency))
     return [(mean(a[i][0] for a in answers), mean(a[i][1] for a in answers)) for i in range(len(documents))]
 
 
-def _time(documents: list[str], resources: Resources) -> list[tuple[float, float]]:
-    import tempfile
-
+def _time(documents: list[str], resources: Resources, scratch: str) -> list[tuple[float, float]]:
     import torch
 
     from plm.build import Cache
@@ -215,15 +226,13 @@ def _time(documents: list[str], resources: Resources) -> list[tuple[float, float
     quiet()
     torch.set_num_threads(resources.cpus)
     execution = Execution(device="cuda" if resources.gpus else "cpu", threads=resources.cpus)
-    found = []
-    with tempfile.TemporaryDirectory() as scratch:
-        store, cache = Store.at(scratch), Cache()
-        for spec in map(from_json, documents):
-            if isinstance(spec, Reading):
-                found.append((1 / flops_per_second(spec.source, execution), 0.0))
-            else:
-                timing = probe(spec, execution, store=store, cache=cache)
-                found.append((timing.step, timing.evaluation))
+    found, store, cache = [], Store.at(scratch), Cache()
+    for spec in map(from_json, documents):
+        if isinstance(spec, Reading):
+            found.append((1 / flops_per_second(spec.source, execution), 0.0))
+        else:
+            timing = probe(spec, execution, store=store, cache=cache)
+            found.append((timing.step, timing.evaluation))
     return found
 
 

@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from plm import RunSpec, Store
+from plm import RunSpec, Store, train
+from plm.data import corpus
 from plm.spec import AdamW
-from sweeps.engine import launch
+from sweeps.engine import cost, launch
 from sweeps.engine.sweep import Sweep
+from sweeps.engine.worker import Resources
 from sweeps.reinit_grid import sweep as reinit_grid
 
 FLAGS = {
@@ -122,7 +126,7 @@ def test_a_failing_run_is_kept_and_the_rest_goes_on(
 def test_the_dry_run_counts_and_estimates(
     question: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, resources, concurrency: [(2.0, 1.0)] * len(specs))
+    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, *_: [(2.0, 1.0)] * len(specs))
     assert call(question, store, "--dry-run", "--local") == 0
     said = capsys.readouterr().out
     assert "6 cells, 6 runs: 0 finished, 6 to run" in said
@@ -148,6 +152,22 @@ def test_the_dry_run_probes_children_of_a_parent_that_is_not_there(
     assert launch.main(reinit_grid, words) == 0
     assert "2 to run (1 of them parents of others)" in capsys.readouterr().out
     assert not store.root.exists()
+
+
+def test_a_text_is_tokenised_once_for_a_timing_and_not_at_all_where_it_is_there(
+    pretrain: Callable[..., RunSpec], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, written = pretrain(), []
+    write = corpus._write
+    monkeypatch.setattr(corpus, "_write", lambda *given: (written.append(given[1]), write(*given)))
+    monkeypatch.setattr(cost, "ProcessPoolExecutor", lambda processes, mp_context: ThreadPoolExecutor(1))
+    cost.timings([spec], Resources(), 2, store)
+    assert sorted(written) == ["train", "validation"]
+    assert not store.root.exists()
+    train(spec, store=store)
+    written.clear()
+    cost.timings([spec], Resources(), 1, store)
+    assert written == []
 
 
 def test_a_smoke_run_leaves_the_answers_alone(question: Sweep, store: Store) -> None:

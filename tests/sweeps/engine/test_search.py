@@ -468,7 +468,7 @@ def test_a_search_says_what_its_function_does_not_fit(encoder: str, toy: str) ->
 def test_the_dry_run_bounds_the_cost_and_writes_nothing(
     search: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, resources, concurrency: [(2.0, 1.0)] * len(specs))
+    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, *_: [(2.0, 1.0)] * len(specs))
     assert call(search, store, "--dry-run", "--num-trials", "5") == 0
     said = capsys.readouterr().out
     assert "at most 12 runs: 5 new configurations, and the 1 best again" in said

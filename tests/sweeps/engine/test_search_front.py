@@ -106,7 +106,7 @@ def test_a_search_of_two_criteria(
 def test_the_dry_run_counts_a_front_as_large_as_it_can_be(
     search: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, resources, concurrency: [(1.0, 1.0)] * len(specs))
+    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, *_: [(1.0, 1.0)] * len(specs))
     assert call(search, store, "--dry-run") == 0
     assert "at most 27 runs: 6 new configurations, and the 3 trials on the front again" in capsys.readouterr().out
 

@@ -142,7 +142,7 @@ def test_the_dry_run_counts_what_is_given_up(
 
     from tiny_search import make_pretrain_search
 
-    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, resources, concurrency: [(1.0, 1.0)] * len(specs))
+    monkeypatch.setattr("sweeps.engine.cost.timings", lambda specs, *_: [(1.0, 1.0)] * len(specs))
     monkeypatch.setattr("sweeps.engine.setting.PROBES", 24)
     question = make_pretrain_search(toy_corpus, still_bert)
     question = replace(question, search=replace(question.search, rungs=rungs))
