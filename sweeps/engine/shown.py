@@ -342,8 +342,10 @@ def _params(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 def _dataset(spec: Spec) -> tuple[str, str, str] | None:
     if isinstance(spec, Reading):
-        data = getattr(spec.analysis, "data", None)
-        return data and (shortened(getattr(data, "name", data.kind), 500), digest(data)[:12], "{}")
+        data = getattr(spec.analysis, "data", ())  # a probe's label sets may come from several places
+        parts = data if isinstance(data, tuple) else (data,)
+        named = "+".join(getattr(part, "name", part.kind) for part in parts)
+        return (shortened(named, 500), digest(data)[:12], "{}") if parts else None
     task = getattr(spec.data, "task", None)
     if task is not None:
         counts = {"train": task.counts[0], "used": spec.data.num_sequences, "evaluation": task.counts[1]}

@@ -20,6 +20,7 @@ from search_spaces.axis import label
 from sweeps.embryology import sweep
 from sweeps.engine import launch
 from sweeps.engine.plan import plan
+from sweeps.engine.shown import read_child
 from sweeps.engine.sweep import points
 from sweeps.engine.worker import run_trial
 
@@ -53,6 +54,17 @@ def test_a_recipe_is_pretrained_once_with_all_steps(store: Store) -> None:
     seeds = plan(sweep, store, {"analysis": "reconstruction", "step": "0,last", "seed": "0:2"})
     assert len(seeds.keep) == 2
     assert {cell.point["step"] for cell in seeds.cells} == {0, 4000}
+
+
+@pytest.mark.parametrize("name", registry.names("analyses"))
+def test_the_view_shows_readings_of_each_analysis(name: str, store: Store) -> None:
+    reading = Reading(read_by(name, 3), world_bert().at(4))
+    run = store.run(reading)
+    with run.claim(reading):
+        child = read_child(run, reading, "shown", {"analysis": name})
+    assert child is not None
+    assert child.params["analysis"] == name
+    assert (child.dataset is None) == (name == "evolution")  # whose sentences are its own
 
 
 def test_a_training_that_a_file_describes_is_done_for_each_seed_and_read(
