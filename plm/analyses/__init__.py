@@ -72,6 +72,9 @@ class Analysis(ABC):
     """The family that is drawn beside the first of `curves`: what scores as much without the ability."""
     unit: ClassVar[Unit | None] = None
     """Of the first of `curves`; None: it is no mean over rows, and has no interval over them."""
+    floor: ClassVar[str | None] = None
+    """From what shares of a plateau are counted. None: zero; a family of the summary, such as `chance`; or `first`, the
+    first step that was read, as of a probe, which tells much from random vectors too."""
 
     @classmethod
     @abstractmethod

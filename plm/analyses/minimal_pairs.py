@@ -38,6 +38,7 @@ class MinimalPairs(Analysis):
     usual: ClassVar[int] = 100
     baseline: ClassVar[str | None] = "chance"
     unit: ClassVar[Unit | None] = Unit(value="score", by=("field", "term"), cluster="paradigm")
+    floor: ClassVar[str | None] = "chance"
     data: Paradigms
     size: int | None = None
     """Pairs of each paradigm; None: all."""

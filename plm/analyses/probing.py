@@ -69,6 +69,7 @@ class Probing(Analysis):
     curves: ClassVar[tuple[str, ...]] = ("f1", "selectivity", "macro_f1", "compression")
     baseline: ClassVar[str | None] = "type_guess"
     unit: ClassVar[Unit | None] = Unit(value="correct", by=("probe",), cluster="passage")
+    floor: ClassVar[str | None] = "first"
     data: tuple[Probed, ...]
     size: int | None = None
     """Training passages of each label set; None: all."""

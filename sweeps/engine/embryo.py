@@ -35,6 +35,9 @@ LEVEL = 0.95
 CLEAR = 0.02
 """A plateau that is not so far above its baseline was never reached: nothing was learnt that could have a date."""
 
+FIRST = "first"
+"""The `Analysis.floor` that is what was read at the first step."""
+
 Curve = Float[np.ndarray, " S"]
 Draws = Float[np.ndarray, "R S"]
 
@@ -114,8 +117,14 @@ class Growth:
         names = self.names(family)
         if unit is None:
             return {"": [name for name in names if "/" in name] or names}
-        found = {f"{family}/{group}": column for group, column in self._columns(unit).items()}
-        return {column: own for column in unit.by if (own := [name for name in names if found.get(name) == column])}
+        column_of = {f"{family}/{group}": column for group, column in self._columns(unit).items()}
+        found: dict[str, list[str]] = {}
+        for column in unit.by:
+            own = [name for name in names if column_of.get(name) == column]
+            apart = all(name.count("/") > 1 for name in own)  # a probe's are of a label set and a layer
+            for name in own:
+                found.setdefault(name.split("/")[1] if apart else column, []).append(name)
+        return found
 
     def _columns(self, unit: Unit) -> dict[str, str]:
         """Which column a group's name is a value of; of two, the last."""
@@ -136,6 +145,18 @@ class Growth:
     def level(self, name: str) -> float:
         """A number that does not change with the steps, such as a baseline: its mean."""
         return float(self.curve(name).mean())
+
+    def beside(self, name: str, family: str | None) -> float | None:
+        """What another family says of the same class, where that does not change with the steps; None: nothing."""
+        rest = name.partition("/")[2]
+        found = f"{family}/{rest}" if rest else str(family)
+        return self.level(found) if family and found in self.names(family) else None
+
+    def floor(self, name: str) -> float:
+        """From what shares of a class's plateau are counted (`Analysis.floor`)."""
+        if self.member.floor == FIRST:
+            return float(self.curve(name)[0])
+        return self.beside(name, self.member.floor) or 0.0
 
     @cached_property
     def resampled(self) -> dict[str, Draws]:

@@ -20,7 +20,17 @@ from plm.covariates import ADJUSTED
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.embryo import CLEAR, LEVELS, Curve, Growth
-from sweeps.engine.embryo_tables import baseline, baseline_said, by_analysis, caption, count, ordered, reached, short
+from sweeps.engine.embryo_tables import (
+    FLOORS,
+    baseline,
+    baseline_said,
+    by_analysis,
+    caption,
+    count,
+    ordered,
+    reached,
+    short,
+)
 from sweeps.engine.figures import DASHES, captioned, headed, legend, put
 
 WIDTH, HEIGHT, ACROSS = 2.3, 1.9, 5
@@ -69,7 +79,7 @@ def classes(growths: Sequence[Growth], kind: str) -> Figure:
     down = -(-len(names) // across)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            down, across, figsize=(1.6 + WIDTH * across, 1.3 + HEIGHT * down), sharex=True, sharey=True, squeeze=False,
+            down, across, figsize=(3.4 + WIDTH * across, 1.5 + HEIGHT * down), sharex=True, sharey=True, squeeze=False,
             layout="constrained",
         )  # fmt: skip
         for ax, name in zip(axes.flat, names, strict=False):
@@ -83,7 +93,8 @@ def classes(growths: Sequence[Growth], kind: str) -> Figure:
         for i, ax in enumerate(axes.flat):
             ax.set_visible(i < len(names))
             ax.tick_params(labelbottom=i + across >= len(names))
-        figure.supylabel(f"{growths[0].member.curves[0]}, over pretraining steps (log scale)", fontsize=9)
+        figure.supylabel(growths[0].member.curves[0], fontsize=9)
+        figure.supxlabel(STEP, fontsize=9)
         _finish(figure, list(axes.flat[: len(names)]), growths)
     return figure
 
@@ -120,11 +131,12 @@ def order(growths: Sequence[Growth], kind: str, family: str | None = None) -> Fi
             if family is not None:
                 own = [one for name in own if (one := f"{family}/{short(name)}") in growth.names(family)]
             for i, name in enumerate(own):
-                left.plot(growth.steps, rescaled(growth.curve(name)), label=short(name), **_look(i))
+                left.plot(growth.steps, rescaled(growth.curve(name), growth.floor(name)), label=short(name), **_look(i))
             left.axhline(1.0, color="0.7", linewidth=0.8)
-            left.set_ylabel("share of the last step's value")
+            floor = growth.member.floor
+            left.set_ylabel(f"from {FLOORS[floor]} (0) to the last (1)" if floor else "share of the last step's value")
             left.set_title(", ".join([growth.training, *filter(None, [SAYS.get(family or "")])]), fontsize=9)
-            left.set_ylim(0, 1.3)
+            left.set_ylim(-0.2 if floor else 0, 1.3)
             over_steps(left, _last(growths))
             left.set_xlabel(STEP)
             _dots(right, growth, own)
@@ -142,7 +154,8 @@ def _dots(ax: Axes, growth: Growth, names: Sequence[str]) -> None:
     for level, marker, colour in zip(LEVELS, "o^s", ("#1b3a5c", "#3f7d58", "#c8553d"), strict=True):
         ax.plot([], [], color=colour, linestyle="", marker=marker, markersize=4, label=f"{level:.0%} of plateau")
         for y, name in enumerate(names):
-            crossing, at = growth.crossing(name, level, relative=True), y + 0.22 * (level - LEVELS[1]) / 0.3
+            crossing = growth.crossing(name, level, relative=True, above=growth.floor(name))
+            at = y + 0.22 * (level - LEVELS[1]) / 0.3
             x = last if crossing.step is None else crossing.step
             ends = (crossing.low, crossing.high)
             if name in growth.resampled:
@@ -160,21 +173,45 @@ def _dots(ax: Axes, growth: Growth, names: Sequence[str]) -> None:
 
 
 def several(growths: Sequence[Growth], family: str) -> Figure:
-    """A panel a training, a line for each number of a family."""
+    """A row of panels a training, a panel for each kind of classes, a line for each number of a family."""
+    panels = [(growth, kind, names) for growth in growths for kind, names in _by_kind(growth, family).items()]
+    across = len(panels) // len(growths) if len(panels) % len(growths) == 0 else 1
+    down = -(-len(panels) // across)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, len(growths), figsize=(2.2 + 4.2 * len(growths), 4.2), sharey=True, squeeze=False, layout="constrained"
-        )
-        for ax, growth in zip(axes[0], growths, strict=True):
-            names = growth.names(family)
+            down, across, figsize=(0.8 + 4.6 * across, 1.3 + 3.0 * down), sharex=True, sharey=True, squeeze=False,
+            layout="constrained",
+        )  # fmt: skip
+        for ax, (growth, kind, names) in zip(axes.flat, panels, strict=True):
             for i, name in enumerate(names[:MOST]):
-                ax.plot(growth.steps, growth.curve(name), label=short(name), **_look(i))
-            ax.set_title(growth.training + f", the first {MOST} of {len(names)}" * (len(names) > MOST), fontsize=9)
-            ax.set_xlabel(STEP)
+                ax.plot(growth.steps, growth.curve(name), label=short(name).removeprefix(f"{kind}/"), **_look(i))
+            said = f"the first {MOST} of {len(names)}" if len(names) > MOST else ""
+            named = [growth.training] * (len(growths) > 1 or not kind)
+            ax.set_title(", ".join(filter(None, [*named, kind, said])), fontsize=9)
             over_steps(ax, _last(growths))
-        axes[0][0].set_ylabel(SAYS.get(family, family))
-        _finish(figure, list(axes[0]), growths)
+            ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        for row in axes:
+            row[0].set_ylabel(SAYS.get(family, family))
+        for ax in axes[-1]:
+            ax.set_xlabel(STEP)
+        _finish(figure, [], growths, drawn=False)
     return figure
+
+
+def _by_kind(growth: Growth, family: str) -> dict[str, list[str]]:
+    """A family's names by the kind of their class, in the order of their numbers; that of no class is among the first."""
+    kind_of = {short(name): kind for kind, names in growth.kinds.items() for name in names}
+    first = next(iter(growth.kinds), "")
+    found: dict[str, list[str]] = {}
+    for name in growth.names(family):
+        found.setdefault(first if "/" not in name else kind_of.get(short(name), first), []).append(name)
+    return {kind: sorted(names, key=_by_number) for kind, names in found.items()}
+
+
+def _by_number(name: str) -> tuple[bool, list[tuple[float, str]]]:
+    """That of no class first; the rest with numbers in their order: `support_2_4` before `support_20_up`."""
+    parts = re.split(r"(\d+)", name)
+    return "/" in name, [(float(part), "") if part.isdecimal() else (math.inf, part) for part in parts]
 
 
 def glance(growths: Sequence[Growth], beside: Mapping[str, Mapping[int, float]]) -> Figure:
@@ -226,17 +263,22 @@ def _gains(ax: Axes, curves: Mapping[str, tuple[Sequence[int], Curve]]) -> None:
 def _range(ax: Axes, growth: Growth) -> None:
     """The mean of an analysis over its layers or heads, and from the least to the greatest."""
     family = growth.member.curves[0]
-    each = np.array([growth.curve(name) for name in growth.names(family)])
+    names = growth.names(family)
+    each, layer = np.array([growth.curve(name) for name in names]), " layers" * ("layer_" in names[0])
     ax.plot(growth.steps, each.mean(0), color="0.2", linewidth=1.3)
     ax.fill_between(growth.steps, each.min(0), each.max(0), color="0.2", alpha=0.15, linewidth=0)
     ax.set_title(
-        f"{growth.analysis}: {family}, mean of {len(each)} (shaded: least to greatest)", fontsize=8, loc="left"
+        f"{growth.analysis}: {family}, mean of {len(each)}{layer} (shaded: least to greatest)", fontsize=8, loc="left"
     )
 
 
-def rescaled(curve: Curve) -> Curve:
-    """A curve as shares of its last value (Chiang et al. 2020, plot_pos.py -r); where that is 0, nothing."""
-    return curve / curve[-1] if curve[-1] else np.full(len(curve), math.nan)
+def rescaled(curve: Curve, floor: float = 0.0) -> Curve:
+    """A curve from 0 at its floor to 1 at the last step (Chiang et al. 2020, plot_pos.py -r, where the floor is zero).
+
+    Where it ends hardly above its floor there is nothing to draw.
+    """
+    gain = curve[-1] - floor
+    return (curve - floor) / gain if gain > (CLEAR if floor else 0) else np.full(len(curve), math.nan)
 
 
 def _most(growth: Growth, names: Sequence[str]) -> list[str]:
@@ -270,12 +312,12 @@ def over_steps(ax: Axes, last: int) -> None:
     ax.set_axisbelow(True)
 
 
-def _finish(figure: Figure, axes: Sequence[Axes], growths: Sequence[Growth]) -> None:
-    """Legend, title and caption."""
+def _finish(figure: Figure, axes: Sequence[Axes], growths: Sequence[Growth], *, drawn: bool = True) -> None:
+    """Legend, title and caption, with what intervals are of where they are drawn."""
     if axes:
         handles, labels = legend(axes)
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
     others = ", ".join(f"{axis} {value}" for axis, value in growths[0].rest)
     headed(figure, growths[0].analysis + f" ({others})" * bool(others))
-    lines = [(f"{g.training}: " if len(growths) > 1 else "") + "; ".join(caption(g)[:2]) for g in growths]
+    lines = [(f"{g.training}: " if len(growths) > 1 else "") + "; ".join(caption(g)[: 1 + drawn]) for g in growths]
     captioned(figure, lines)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from plm.covariates import ADJUSTED
-from sweeps.engine.embryo import LEVELS, Crossing, Growth
+from sweeps.engine.embryo import FIRST, LEVELS, Crossing, Growth
 
 HEADINGS = (
     "class",
@@ -33,6 +33,8 @@ BASELINES = {
     "chance": "a coin",
 }
 """Families of a summary that are baselines, and what they are."""
+FLOORS = {"chance": "chance", FIRST: "the first step that was read"}
+"""What an analysis's shares of a plateau are counted from, if not from zero."""
 
 
 def table(growth: Growth) -> tuple[list[str], list[list[str]]]:
@@ -64,7 +66,7 @@ def _crossings(growth: Growth, name: str, above: float | None) -> list[str]:
     first, adjusted = growth.steps[0], f"{ADJUSTED}/{short(name)}"
     return [
         "" if above is None else said(growth.crossing(name, 0.5, relative=True, above=above), first),
-        said(growth.crossing(name, 0.5, relative=True), first),
+        said(growth.crossing(name, 0.5, relative=True, above=growth.floor(name)), first),
         said(growth.crossing(adjusted, 0.5, relative=True), first) if adjusted in growth.names(ADJUSTED) else "",
         *(said(growth.crossing(name, level, relative=False), first) for level in LEVELS),
     ]
@@ -83,14 +85,12 @@ def ordered(growth: Growth, kind: str) -> list[str]:
 
 def reached(growth: Growth, name: str) -> float | None:
     """The step at which a class reaches half of its plateau."""
-    return growth.crossing(name, 0.5, relative=True).step
+    return growth.crossing(name, 0.5, relative=True, above=growth.floor(name)).step
 
 
 def baseline(growth: Growth, name: str) -> float | None:
     """What scores as much as a class without the ability; None: the analysis has no such number."""
-    family, rest = growth.member.baseline, name.partition("/")[2]
-    found = f"{family}/{rest}" if rest else str(family)
-    return growth.level(found) if family and found in growth.names(family) else None
+    return growth.beside(name, growth.member.baseline)
 
 
 def baseline_said(growth: Growth) -> str:
@@ -130,6 +130,8 @@ def caption(growth: Growth) -> list[str]:
             "a step: where the monotone fit passes a level, between two steps on a log scale; > beyond the last one read, "
             "< before the first"
         )
+    if growth.member.floor:
+        lines.append(f"shares of the plateau are counted from {FLOORS[growth.member.floor]}")
     if growth.member.baseline:
         lines.append(baseline_said(growth))
     if growth.names(ADJUSTED):

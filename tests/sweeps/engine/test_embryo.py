@@ -17,14 +17,14 @@ from plm.analyses.reconstruction import Reconstruction
 from plm.reading import to_parquet
 from plm.store import RunFolder
 from sweeps.engine import embryo_figures
-from sweeps.engine.embryo import Crossing, Growth, _abreast, monotone, passed
+from sweeps.engine.embryo import FIRST, Crossing, Growth, _abreast, monotone, passed
 from sweeps.engine.embryo_figures import rescaled
-from sweeps.engine.embryo_tables import caption, covariates, ordered, said, table
+from sweeps.engine.embryo_tables import caption, covariates, ordered, reached, said, table
 from sweeps.engine.shown import Asked, Child, Curve, arrivals, curve_child
 
 STEPS = (0, 1, 10, 100, 1000)
 CURVES = {"DET": (0.0, 0.5, 1.0, 1.0, 1.0), "NOUN": (0.0, 0.0, 0.0, 0.5, 0.8), "X": (0.0, 0.0, 0.0, 0.0, 0.0)}
-WORDS = {"DET": 1, "NOUN": 3, "X": 2}
+WORDS = {"DET": 1, "NOUN": 3, "X": 2, "upos/layer_0": 1, "upos/layer_10": 1, "roles/layer_2": 1}
 """In each sentence."""
 
 
@@ -101,7 +101,40 @@ def test_a_rescaled_curve_ends_at_one():
     assert np.isnan(rescaled(np.zeros(3))).all()
 
 
+def test_a_curve_that_begins_above_zero_is_rescaled_from_its_floor():
+    assert rescaled(np.array([0.8, 0.85, 0.9]), 0.8).tolist() == pytest.approx([0, 0.5, 1])
+    assert np.isnan(rescaled(np.array([0.8, 0.9, 0.81]), 0.8)).all()  # nothing was learnt
+
+
 # Growth
+
+
+def test_shares_of_a_plateau_are_counted_from_the_floor(grown, monkeypatch):
+    growth = grown(curves={"DET": (0.5, 0.5, 0.5, 0.7, 0.9), "X": (0.5, 0.5, 0.5, 0.5, 0.5)})
+    assert reached(growth, "accuracy/DET") == 0  # half of .9 is there before the first step
+    first: ClassVar[str | None] = FIRST
+    monkeypatch.setattr(Reconstruction, "floor", first)
+    assert reached(growth, "accuracy/DET") == pytest.approx(100)
+    assert reached(growth, "accuracy/X") is None
+    assert "counted from the first step" in " ".join(caption(growth))
+    figure = embryo_figures.order([growth], "tag")
+    assert figure.axes[0].lines[0].get_ydata().tolist() == pytest.approx([0, 0, 0, 0.5, 1])
+    guess: ClassVar[str | None] = "guess"
+    monkeypatch.setattr(Reconstruction, "floor", guess)
+    assert growth.floor("accuracy/DET") == 0.25
+
+
+def test_what_a_probe_says_stands_by_label_set(grown, monkeypatch):
+    growth = grown(curves={"upos/layer_0": CURVES["DET"], "upos/layer_10": CURVES["DET"], "roles/layer_2": CURVES["X"]})
+    assert growth.kinds == {
+        "upos": ["accuracy/upos/layer_0", "accuracy/upos/layer_10"],
+        "roles": ["accuracy/roles/layer_2"],
+    }
+    figure = embryo_figures.several([growth], "accuracy")
+    assert [ax.get_title() for ax in figure.axes] == ["upos", "roles"]
+    legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
+    assert legends == [["accuracy", "layer_0", "layer_10"], ["layer_2"]]
+    assert not any("95%" in text.get_text() for text in figure.texts)  # it draws none
 
 
 def test_curves_and_order(grown):
