@@ -75,7 +75,7 @@ def _line(ax: Axes, scores: Scores, i: int, several: bool) -> None:
     )  # fmt: skip
     if scores.best is not None:
         ax.plot([scores.best], [found[scores.best].mean], linestyle="", marker="*", markersize=13, color=colour,
-                markerfacecolor="white", label="best step")  # fmt: skip
+                markerfacecolor="white", label="best step", clip_on=False, zorder=5)  # fmt: skip
     if 0 in found:
         ax.axhline(found[0].mean, color=colour, linewidth=0.9, dashes=(1, 2), label="the model before its first step")
 
