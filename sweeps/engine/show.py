@@ -64,8 +64,7 @@ def grid_cost(
         )
     console.print(f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, {hours}", highlight=False)
     if not planned.sweep.by_step:
-        spreads = spreads_of([a.difference.values for a in arms(planned, store) if a.difference])
-        console.print(detectable(planned, spreads), highlight=False, soft_wrap=True)
+        console.print(detectable(planned, spreads_of(arms(planned, store))), highlight=False, soft_wrap=True)
     check_space(cost, store)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 from staged import stage
 
 from plm import Store, stand_ins
-from sweeps.engine import launch, panels, results
+from sweeps.engine import correlation, launch, panels, results
 from sweeps.engine.plan import Cell, plan
 from sweeps.engine.sweep import Point, points
 from sweeps.papers.tamkin2020 import FIGURES
@@ -92,6 +93,18 @@ def test_hours_are_flops_over_the_rate(store: Store, capsys: pytest.CaptureFixtu
     assert hours[0] == pytest.approx(2 * hours[1], rel=0.01)
     assert launch.main(sweep, ["scale=paper", "--table", "--store", str(store.root)]) == 2  # to run, it must be fetched
     assert "could not be had" in capsys.readouterr().err
+
+
+def test_correlations_are_among_permutations_alone(store: Store) -> None:
+    given = {"experiment": "permutation", "scheme": "bert", "seed": "1:3"}
+
+    def score(cell: Cell) -> float:
+        return Random(cell.spec.run_id).randrange(50, 100) / 100
+
+    stage(plan(sweep, store, given), store, score)
+    assert sweep.correlation is not None
+    found = correlation.pairs(sweep.correlation, results.arms(plan(sweep, store, given), store))
+    assert {pair.n for pair in found} == {8}  # of the paper's ten, one moves none of four layers, and two are the same
 
 
 def test_every_figure_is_drawn_from_any_model(encoder: str, toy: str, store: Store) -> None:

@@ -216,7 +216,7 @@ VALUES = ("0001", "0010", "0011", "0100", "0101", "0110", "0111", "0000")
 def arm(task: str, mask: str, values: tuple[float, ...]) -> Arm:
     return Arm(
         point={"task": task, "size": 24, "mask": mask}, family=(), asked=len(values), seeds=tuple(range(len(values))),
-        runs=(), estimate=estimate_of_values(values), difference=None, is_baseline=False, p_holm=None, comparisons=0,
+        runs=(f"{task}-{mask}",), estimate=estimate_of_values(values), difference=None, is_baseline=False, p_holm=None, comparisons=0,
         metric="accuracy", guess=None, environments=(), notes=(), spent={},
     )  # fmt: skip
 
@@ -248,6 +248,12 @@ def test_a_task_agrees_with_itself_as_far_as_its_seeds_do() -> None:
     (itself,) = correlation.pairs(MASKS, arms)
     assert itself.pearson == pytest.approx(0.8, abs=0.03)
     assert itself.p is None
+
+
+def test_arms_of_the_same_runs_are_one_point(arms: list[Arm]) -> None:
+    again = [replace(a, point=a.point | {"mask": "1000"}) for a in arms if a.point["mask"] == "0001"]
+    assert len(again) == 2
+    assert correlation.pairs(MASKS, [*arms, *again]) == correlation.pairs(MASKS, arms)
 
 
 def test_the_table_of_correlations_names_the_tasks(arms: list[Arm]) -> None:
