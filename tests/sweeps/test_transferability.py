@@ -134,3 +134,34 @@ def test_every_figure_is_drawn_from_any_model(encoder: str, toy: str, store: Sto
     assert {"redrawn layers five times as fast", "all at one rate"} <= lines["faster"]
     assert {"norms kept", "norms reset"} <= lines["keep_layer_norm"]
     assert {"layers in order", "all layers redrawn"} <= lines["permutations"]
+
+
+@pytest.mark.parametrize(
+    ("varied", "names"),
+    [
+        ({"lr": "1e-4,1e-3"}, {"lr 0.0001", "lr 0.001"}),
+        ({"duration": "steps:2,steps:3"}, {"duration steps:2", "duration steps:3"}),
+        ({"scale": "small,paper"}, {"scale small", "scale paper"}),
+    ],
+)
+def test_what_the_command_line_varies_tells_lines_apart(
+    varied: dict[str, str], names: set[str], encoder: str, toy: str, store: Store
+) -> None:
+    given = {"model": encoder, "task": toy, "size": "16", "seed": "1:3", "scheme": "bert", "lr": "1e-3"}
+    given |= {"duration": "steps:3"} | varied
+    stage(plan(sweep, store, given), store, lambda cell: 0.5 + 0.01 * cell.point["seed"])
+    arms = results.arms(plan(sweep, store, given), store)
+    for figure in FIGURES:
+        placed = panels.place(figure, arms)
+        assert {" ".join(map(str, *one.key[0])) for one in placed} == names, figure.name
+        if figure.kind != "violins":
+            assert len({(one.key, one.mark.x) for one in placed}) == len(placed)
+
+
+def test_what_an_experiment_has_of_its_own_is_not_in_the_names_of_lines(encoder: str, toy: str, store: Store) -> None:
+    """Probes are trained for longer, and at another rate."""
+    given = {"scale": "small", "model": encoder, "task": toy, "size": "16", "seed": "1:3", "scheme": "bert"}
+    stage(plan(sweep, store, given), store, lambda cell: 0.5 + 0.01 * cell.point["seed"])
+    arms = results.arms(plan(sweep, store, given), store)
+    assert len({arm.point["duration"] for arm in arms}) == len({arm.point["lr"] for arm in arms}) == 2
+    assert {one.key for one in panels.place(FIGURES[0], arms)} == {((), "fine-tuned"), ((), "probe")}
