@@ -119,7 +119,7 @@ def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     between = correlation.pairs(asked, found) if asked else []
     if asked and between:
         _print("correlations between tasks", correlation.table(between), correlation.caption(asked), console)
-    layers = importance.panels(found, planned.sweep.importance) if planned.sweep.importance else []
+    layers = importance.panels(found, planned) if planned.sweep.importance else []
     for weighed in layers:
         _print(f"{weighed.title}: layers", importance.table(weighed), importance.caption(weighed), console)
     learned = learning.panels(planned, store) if planned.sweep.learning else []
