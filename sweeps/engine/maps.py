@@ -1,7 +1,8 @@
 """Figures of differences from the baseline as shades: a row for each line, a column for each x, the number in the cell.
 
-What else tells lines apart has panels of its own, because each has a baseline of its own. The shade is the mean over seeds of the paired difference; the number has half of its 95% interval over seeds beside it,
-and stands in bold where that interval leaves zero out.
+The shade is the mean over seeds of the paired difference; the number has half of its 95% interval over seeds beside it,
+and stands in bold where that interval leaves zero out. What else tells lines apart has panels of its own, because it has
+baselines of its own.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def draw(panels: Panels, arms: Sequence[Arm]) -> Figure | None:
             for j, task in enumerate(columns):
                 here = [one for one in placed if of_panel(panels, one.arm) == (task, row) and one.key[0] == own]
                 shades = _panel(axes[i][j], here, lines, places, most)
-                said = [title(panels, here, row), *(f"{axis} {value}" for axis, value in own)]
+                setting = ", ".join(f"{axis} {value}" for axis, value in own)
+                said = f"{title(panels, here, row)},\n{setting}" if own else title(panels, here, row)
                 level = [arm for arm in arms if arm.is_baseline and of_panel(panels, arm) == (task, row)]
                 level = [arm for arm in level if {*own} <= {*arm.point.items()}]
-                axes[i][j].set_title(f"{', '.join(said)}; {_level(level)}", fontsize=9)
+                axes[i][j].set_title(f"{said}; {_level(level)}", fontsize=9)
                 axes[i][j].set_xticks(range(len(places)), [(panels.named or "{:g}".format)(x) for x in places])
                 axes[i][j].set_xlabel(panels.label if i == len(rows) - 1 else "")
         figure.colorbar(shades, ax=axes, label="score minus the baseline's", shrink=0.7)

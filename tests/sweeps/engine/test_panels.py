@@ -252,7 +252,7 @@ def test_a_map_has_panels_for_what_else_varies(question: Sweep, store: Store, re
     figure = maps.draw(replace(MAP, reads=reads), arms)
     assert figure is not None
     rates = figure.axes[:4]  # the fifth is the colour bar
-    assert [ax.get_title().partition(", ")[2] for ax in rates] == [
+    assert [ax.get_title().partition(",\n")[2] for ax in rates] == [
         "lr 0.001; baseline 0.890", "lr 0.001; baseline 0.890", "lr 0.0001; baseline 0.790", "lr 0.0001; baseline 0.790",
     ]  # fmt: skip
     for ax in rates:
@@ -262,7 +262,7 @@ def test_a_map_has_panels_for_what_else_varies(question: Sweep, store: Store, re
 def test_a_control_has_a_panel_of_a_map(question: Sweep, store: Store) -> None:
     figure = maps.draw(replace(MAP, reads=("mask",), control="scheme"), found(question, store))
     assert figure is not None
-    assert [ax.get_title().partition(", ")[2].partition(";")[0] for ax in figure.axes[:4:2]] == [
+    assert [ax.get_title().partition(",\n")[2].partition(";")[0] for ax in figure.axes[:4:2]] == [
         "scheme bert", "scheme matched",
     ]  # fmt: skip
 
