@@ -72,7 +72,7 @@ def _parse(text: str) -> tuple[str, ...]:
             raise unknown("scheme", text.removeprefix(NOISE), SCHEMES)
     elif text != EACH and not text.isdecimal():
         raise ValueError(f"{text!r} is not a donor: write {FORM}.")
-    return (text,)
+    return (str(int(text)) if text.isdecimal() else text,)  # a step has one spelling: 0500 is 500
 
 
 def _expand(value: str | Suited, point: Point) -> tuple[str, ...]:

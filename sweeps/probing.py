@@ -27,7 +27,6 @@ from sweeps.engine.drawing import Mark, Panels
 from sweeps.engine.launch import launch
 from sweeps.engine.sweep import Sweep
 
-READ = ("way", "duration", "lr", "kept")
 WAYS = ("probe", "noise", "finetune")
 """A classifier on the first layers; on as many layers of noise; everything, the layers above redrawn."""
 
@@ -50,8 +49,7 @@ def place(cell: dict[str, Any]) -> Iterator[Mark]:
     if cell["way"] == "noise":
         yield Mark("probe of all layers redrawn")
     else:
-        name = "probe, body frozen" if cell["way"] == "probe" else f"fine-tuned, others redrawn, {cell['duration']}"
-        yield Mark(name, cell["kept"])
+        yield Mark("probe, body frozen" if cell["way"] == "probe" else "fine-tuned, others redrawn", cell["kept"])
 
 
 def by_way(frozen: Any, *tuned: Any) -> By:
@@ -73,7 +71,7 @@ sweep = Sweep(
         "seed": seeds(3),
     },
     baseline=lambda cell: cell,
-    figures=(Panels("probing", place, READ, "layers kept, from the input side", ("size",), control="scheme"),),
+    figures=(Panels("probing", place, ("kept",), "layers kept, from the input side", ("size",), control="scheme"),),
 )
 
 if __name__ == "__main__":

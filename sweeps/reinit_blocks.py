@@ -20,7 +20,7 @@ from plm.duration import parse
 from search_spaces.axis import Suited
 from search_spaces.data_sizes import data_sizes
 from search_spaces.finetuning import durations, learning_rates, models, schemes, tasks
-from search_spaces.masks import alternate, masks, run_of, unablated
+from search_spaces.masks import alternate, masks, quarter, run_of, unablated
 from search_spaces.seeds import seeds
 from sweeps.engine.drawing import Mark, Panels
 from sweeps.engine.launch import launch
@@ -40,13 +40,15 @@ def place(cell: dict[str, Any]) -> Iterator[Mark]:
     if len(set(mask)) == 1:
         yield Mark("all redrawn" if mask[0] == "1" else "nothing redrawn")
         return
-    blocks = [(what, run_of(mask, bit)) for what, bit in (("redrawn", "1"), ("alone kept", "0"))]
-    for what, block in blocks:
-        if block and len(block) <= max(1, len(mask) // 2):
+    ways, most = (("redrawn", "1"), ("alone kept", "0")), max(quarter(len(mask)), len(mask) // 2)
+    blocks = {what: block for what, bit in ways if (block := run_of(mask, bit))}
+    for what, block in blocks.items():
+        if len(blocks) == 1 or len(block) <= most:  # a block at an end leaves another: what is longer is the rest
             yield Mark(f"{len(block)} layer{'s' * (len(block) > 1)} {what}", block[0])
-    if not any(block for _, block in blocks):
-        second = mask in alternate.masks(len(mask))
-        yield Mark("every second layer redrawn" if second else f"redrawn: {mask}", mask.index("1"))
+    if len(mask) > 2 and mask in alternate.masks(len(mask)):
+        yield Mark("every second layer redrawn", mask.index("1"))
+    elif not blocks:
+        yield Mark(f"redrawn: {mask}", mask.index("1"))
 
 
 sweep = Sweep(

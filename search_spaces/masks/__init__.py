@@ -70,6 +70,11 @@ def unablated(mask: str) -> str:
     return "0" * len(mask)
 
 
+def is_uniform(word: str) -> bool:
+    """Whether a word's masks are drawn uniformly, or are the two that stand beside such a draw: none and all."""
+    return word in WORDS or len(set(word)) == 1 or word.partition(":")[0] == "uniform"
+
+
 def run_of(mask: str, bit: str) -> range | None:
     """The layers that bear a bit, if they lie side by side; None: there are none, or gaps between them."""
     there = [layer for layer, own in enumerate(mask) if own == bit]

@@ -33,7 +33,7 @@ class Pair:
     """The axes that both share."""
     tasks: tuple[str, str]
     n: int
-    """Arms that both have."""
+    """Arms that both have, those of the same runs once."""
     pearson: float
     interval: Interval | None
     p: float | None
@@ -60,7 +60,7 @@ def pairs(correlation: Correlation, found: Sequence[Arm]) -> list[Pair]:
 def _pair(
     setting: tuple[tuple[str, Any], ...], tasks: tuple[str, str], first: dict[Any, Arm], second: dict[Any, Arm]
 ) -> Pair | None:
-    shared = [value for value in first if value in second]
+    shared = {(first[value].runs, second[value].runs): value for value in first if value in second}.values()
     x, y = ([_mean(arms[value]) for value in shared] for arms in (first, second))
     if len(shared) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
@@ -83,17 +83,16 @@ def _with_itself(setting: tuple[tuple[str, Any], ...], task: str, arms: dict[Any
 
     One correlation r between single seeds becomes K r / (1 + (K - 1) r) for means of K.
     """
-    seeds = [seed for seed in next(iter(arms.values())).seeds if all(seed in arm.seeds for arm in arms.values())]
-    if len(arms) < FEWEST or len(seeds) < 2:
+    distinct = list({arm.runs: arm for arm in arms.values()}.values())
+    seeds = [seed for seed in distinct[0].seeds if all(seed in arm.seeds for arm in distinct)]
+    if len(distinct) < FEWEST or len(seeds) < 2:
         return None
-    scores = np.array(
-        [[dict(zip(arm.seeds, _values(arm), strict=True))[seed] for seed in seeds] for arm in arms.values()]
-    )
+    scores = np.array([[dict(zip(arm.seeds, _values(arm), strict=True))[seed] for seed in seeds] for arm in distinct])
     if (np.ptp(scores, axis=0) == 0).any():
         return None
     single = float(np.mean(np.corrcoef(scores.T)[np.triu_indices(len(seeds), 1)]))
     together = len(seeds) * single / (1 + (len(seeds) - 1) * single) if single > 0 else single
-    return Pair(setting, (task, task), len(arms), together, None, None, None, None)
+    return Pair(setting, (task, task), len(distinct), together, None, None, None, None)
 
 
 def _values(arm: Arm) -> tuple[float, ...]:
@@ -129,7 +128,8 @@ def _number(value: float | None) -> str:
 def caption(correlation: Correlation) -> list[str]:
     """What must be known to read the table."""
     return [
-        f"n values of {correlation.axis}, each by its mean over seeds; p: two-sided, of no correlation, not corrected",
+        f"n values of {correlation.axis} (those of the same runs are one), each by its mean over seeds; p: two-sided, of no "
+        "correlation, not corrected",
         "a task and itself: with the means of other seeds (Spearman-Brown); two tasks cannot be expected to correlate more "
         "than the geometric mean of theirs",
     ]

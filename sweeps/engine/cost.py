@@ -12,6 +12,8 @@ import heapq
 import re
 import shutil
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -32,6 +34,7 @@ from plm.store import Store, step_name
 from plm.tasks import Task, load
 from sweeps.engine import teaching
 from sweeps.engine.plan import Plan
+from sweeps.engine.results import Arm
 from sweeps.engine.stats import smallest_detectable
 from sweeps.engine.worker import Resources
 
@@ -300,7 +303,7 @@ def detectable(plan: Plan, spreads: list[float]) -> str:
     """The smallest difference from the baseline that the plan can detect, in words."""
     arms: dict[Any, set[Any]] = {}
     for c in plan.cells:
-        arms.setdefault(tuple((n, v) for n, v in c.labels.items() if n != "seed"), set()).add(c.point.get("seed"))
+        arms.setdefault(_arm(c.labels), set()).add(c.point.get("seed"))
     counts = [len(seeds) for seeds in arms.values()]
     several = [count for count in counts if count > 1]
     if not several:
@@ -308,11 +311,7 @@ def detectable(plan: Plan, spreads: list[float]) -> str:
     seeds = min(several)
     others = f" (the fewest of an arm; {len(counts) - len(several)} have one)" * (len(several) < len(counts))
     others = others or f" (the fewest of an arm; the most are {max(counts)})" * (max(counts) > seeds)
-    families: dict[tuple[Any, ...], set[Any]] = {}
-    for c in plan.cells:
-        if plan.sweep.baseline(c.labels) != c.labels:
-            families.setdefault(plan.family(c), set()).add(tuple(c.point[a] for a in plan.sweep.arms))
-    comparisons = max([1, *map(len, families.values())])
+    comparisons = max([1, *Counter(family for family, _ in _compared(plan)).values()])
     spread = mean(spreads) if spreads else ASSUMED_SPREAD
     said = f"seen in {len(spreads)} finished comparisons" if spreads else "assumed: none has been seen yet"
     alone, corrected = (
@@ -325,6 +324,23 @@ def detectable(plan: Plan, spreads: list[float]) -> str:
     )
 
 
-def spreads_of(differences: list[tuple[float, ...]]) -> list[float]:
-    """Standard deviations over seeds of the differences that have at least two."""
-    return [stdev(values) for values in differences if len(values) > 1 and stdev(values) > 0]
+def _compared(plan: Plan) -> set[tuple[Any, tuple[str, ...]]]:
+    """The family and the runs of each arm that is compared: arms of the same runs are one, the baseline's own none."""
+    arms: dict[Any, list[str]] = {}
+    for cell in plan.cells:
+        arms.setdefault(_arm(cell.labels), []).append(cell.spec.run_id)
+    return {
+        (plan.family(cell), tuple(runs))
+        for cell in plan.cells
+        if (runs := arms[_arm(cell.labels)]) != arms.get(_arm(plan.sweep.baseline(cell.labels)))
+    }
+
+
+def _arm(labels: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple((name, value) for name, value in labels.items() if name != "seed")
+
+
+def spreads_of(arms: Sequence[Arm]) -> list[float]:
+    """Standard deviations over seeds of the differences that have at least two; arms of the same runs have one."""
+    differences = dict.fromkeys((arm.runs, arm.difference.values) for arm in arms if arm.difference)
+    return [stdev(values) for _, values in differences if len(values) > 1 and stdev(values) > 0]

@@ -38,7 +38,7 @@ class Panels:
     """Of the file."""
     place: Place
     reads: tuple[str, ...]
-    """The axes that `place` reads. Other axes that vary tell lines apart."""
+    """The axes along which a line goes, or over which it spreads. Others that vary within a line tell lines apart."""
     label: str
     """What x is, with its unit."""
     beside: tuple[str, ...] = ()

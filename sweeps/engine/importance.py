@@ -10,6 +10,7 @@ Shape letters: M masks, L layers, K seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import comb
 from typing import Any
@@ -17,10 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.masks import is_uniform
 from sweeps.engine import results
 from sweeps.engine.markdown import section
+from sweeps.engine.plan import Plan
 from sweeps.engine.results import Arm
 from sweeps.engine.stats import Interval, seeds_interval
+from sweeps.engine.sweep import asked
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1000
@@ -163,8 +167,10 @@ class Panel:
     masks: tuple[str, ...]
     asked: int
     """Masks that were asked for."""
+    averaged: bool
+    """Whether they were drawn uniformly, or are all there are: an average over others says nothing of a layer."""
     found: Importance | None
-    """None: too little is finished."""
+    """None: they are neither, or too little is finished."""
 
     @property
     def title(self) -> str:
@@ -172,22 +178,25 @@ class Panel:
         return results.headline(str(self.point.get("model", "")), str(self.point.get("task", "")))
 
 
-def panels(found: Sequence[Arm], axis: str) -> list[Panel]:
+def panels(found: Sequence[Arm], planned: Plan) -> list[Panel]:
     """The arms of a sweep by all but the axis of masks."""
+    axis = planned.sweep.importance
+    assert axis is not None
+    uniform = all(map(is_uniform, asked(planned.sweep, axis, planned.given)))
     groups: dict[tuple[Any, ...], list[Arm]] = {}
     for arm in found:
         groups.setdefault(tuple((n, v) for n, v in arm.point.items() if n != axis), []).append(arm)
-    return [_panel(dict(point), arms, axis) for point, arms in groups.items()]
+    return [_panel(dict(point), arms, axis, uniform) for point, arms in groups.items()]
 
 
-def _panel(point: dict[str, Any], arms: Sequence[Arm], axis: str) -> Panel:
+def _panel(point: dict[str, Any], arms: Sequence[Arm], axis: str, uniform: bool) -> Panel:
     done = [arm for arm in arms if arm.estimate and len(arm.seeds) == arm.asked]
     masks = tuple(str(arm.point[axis]) for arm in done)
-    try:
-        worth = importance(masks, [arm.estimate.values for arm in done if arm.estimate])
-    except ValueError:
-        worth = None
-    return Panel(point, tuple(done), masks, len(arms), worth)
+    averaged, worth = uniform or len(arms) == 2 ** len(str(arms[0].point[axis])), None
+    if averaged:
+        with suppress(ValueError):
+            worth = importance(masks, [arm.estimate.values for arm in done if arm.estimate])
+    return Panel(point, tuple(done), masks, len(arms), averaged, worth)
 
 
 def table(panel: Panel) -> tuple[list[str], list[list[str]]]:
@@ -210,6 +219,12 @@ def caption(panel: Panel) -> list[str]:
     count = f"{len(panel.masks)} of {panel.asked} masks finished at all seeds"
     fixed = ", ".join(f"{name} {value}" for name, value in panel.point.items())
     found = panel.found
+    if not panel.averaged:
+        return [
+            fixed,
+            f"{count}: they are not all there are and were not drawn uniformly, so that no average over them says what a "
+            "layer is worth; ask for mask=none,uniform:64,all",
+        ]
     if found is None:
         return [fixed, f"{count}: too few, or none and all are not among them"]
     lines = [

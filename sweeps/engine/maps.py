@@ -1,7 +1,8 @@
 """Figures of differences from the baseline as shades: a row for each line, a column for each x, the number in the cell.
 
 The shade is the mean over seeds of the paired difference; the number has half of its 95% interval over seeds beside it,
-and stands in bold where that interval leaves zero out.
+and stands in bold where that interval leaves zero out. What else tells lines apart has panels of its own, because it has
+baselines of its own.
 """
 
 from __future__ import annotations
@@ -28,19 +29,23 @@ def draw(panels: Panels, arms: Sequence[Arm]) -> Figure | None:
     placed = [one for one in place(panels, arms) if one.arm.is_baseline or one.arm.difference]
     if not placed:
         return None
-    columns, rows = grid(panels, placed)
+    columns, _ = grid(panels, placed)
+    rows = list(dict.fromkeys((of_panel(panels, one.arm)[1], one.key[0]) for one in placed))
     lines = list(dict.fromkeys(one.mark.line for one in placed))
     places = sorted({one.mark.x or 0.0 for one in placed})
     most = max(abs(_difference(one)) for one in placed) or 1.0
     size = (1.6 + CELL[0] * len(places) * len(columns), 1.4 + (0.5 + CELL[1] * len(lines)) * len(rows))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, layout="constrained")
-        for i, row in enumerate(rows):
+        for i, (row, own) in enumerate(rows):
             for j, task in enumerate(columns):
-                here = [one for one in placed if of_panel(panels, one.arm) == (task, row)]
+                here = [one for one in placed if of_panel(panels, one.arm) == (task, row) and one.key[0] == own]
                 shades = _panel(axes[i][j], here, lines, places, most)
+                setting = ", ".join(f"{axis} {value}" for axis, value in own)
+                said = f"{title(panels, here, row)},\n{setting}" if own else title(panels, here, row)
                 level = [arm for arm in arms if arm.is_baseline and of_panel(panels, arm) == (task, row)]
-                axes[i][j].set_title(f"{title(panels, here, row)}; {_level(level)}", fontsize=9)
+                level = [arm for arm in level if {*own} <= {*arm.point.items()}]
+                axes[i][j].set_title(f"{said}; {_level(level)}", fontsize=9)
                 axes[i][j].set_xticks(range(len(places)), [(panels.named or "{:g}".format)(x) for x in places])
                 axes[i][j].set_xlabel(panels.label if i == len(rows) - 1 else "")
         figure.colorbar(shades, ax=axes, label="score minus the baseline's", shrink=0.7)
@@ -53,6 +58,7 @@ def _panel(ax: Axes, here: Sequence[Placed], lines: list[str], places: list[floa
     values = np.full((len(lines), len(places)), np.nan)
     for one in here:
         y, x = lines.index(one.mark.line), places.index(one.mark.x or 0.0)
+        assert np.isnan(values[y, x])  # two arms in one cell would be read as one
         values[y, x] = _difference(one)
         dark = abs(values[y, x]) > 0.6 * most
         ax.text(

@@ -22,8 +22,10 @@ from sweeps.engine.drawing import Mark, Panels
 from sweeps.engine.figures import DASHES, GUESS, captioned, headed, legend, put, subject
 from sweeps.engine.results import Arm, cost, fixed, metric_of
 
-Key = tuple[tuple[Any, ...], str]
-"""The values of the axes that tell lines apart, and the line's own name."""
+Setting = tuple[tuple[str, Any], ...]
+"""The axes that tell lines apart, each with its value."""
+Key = tuple[Setting, str]
+"""And the line's own name."""
 Line = tuple[Key, int]
 """And whether it is a control."""
 WIDTH, HEIGHT, LEGEND = 3.6, 3.3, 2.6
@@ -113,28 +115,40 @@ def draw(panels: Panels, arms: Sequence[Arm]) -> Figure | None:
 
 def place(panels: Panels, arms: Sequence[Arm]) -> list[Placed]:
     """Where each finished arm stands. A control that is the very run of an arm beside it is left out."""
-    own = _own(panels, [arm for arm in arms if any(True for _ in panels.place(arm.point))])
+    marked = [(arm, mark) for arm in arms if arm.estimate for mark in panels.place(arm.point)]
+    own = _own(panels, marked)
     controls = list(dict.fromkeys(arm.point[panels.control] for arm in arms)) if panels.control else []
     found: list[Placed] = []
     seen: set[tuple[Any, ...]] = set()
-    for arm in arms:
+    for arm, mark in marked:
         control = controls.index(arm.point[panels.control]) if panels.control else 0
-        for mark in panels.place(arm.point):
-            key = (tuple((axis, arm.point[axis]) for axis in own), mark.line)
-            if arm.estimate and (where := (key, mark.x, *of_panel(panels, arm), arm.runs)) not in seen:
-                seen.add(where)
-                found.append(Placed(arm, mark, key, control))
+        key = (tuple((axis, arm.point[axis]) for axis in own), mark.line)
+        if (where := (key, mark.x, *of_panel(panels, arm), arm.runs)) not in seen:
+            seen.add(where)
+            found.append(Placed(arm, mark, key, control))
     return found
 
 
-def _own(panels: Panels, arms: Sequence[Arm]) -> list[str]:
-    """The axes that tell lines apart: those that vary and are shown by nothing else."""
-    apart = {"model", "task", *panels.axes}
-    return [axis for axis in (arms[0].point if arms else ()) if axis not in apart and _varies(axis, arms)]
+def _own(panels: Panels, marked: Sequence[tuple[Arm, Mark]]) -> list[str]:
+    """The axes that tell lines apart: those that vary within a line that does not go along them.
 
+    And whatever else tells two arms apart that would stand at one place: only of a violin is a place many arms'.
+    """
+    control = None if panels.kind == "map" else panels.control  # a shade cannot be dashed
+    lines: dict[Any, dict[tuple[str, ...], Arm]] = {}
+    places: dict[Any, dict[tuple[str, ...], Arm]] = {}
+    for arm, mark in marked:
+        lines.setdefault(mark.line, {}).setdefault(arm.runs, arm)
+        if panels.kind != "violins" or mark.x is None:
+            where = (mark, arm.point[control] if control else None, *of_panel(panels, arm))
+            places.setdefault(where, {}).setdefault(arm.runs, arm)
 
-def _varies(axis: str, arms: Sequence[Arm]) -> bool:
-    return len({arm.point[axis] for arm in arms}) > 1
+    def varies(axis: str) -> bool:
+        groups = places if axis in panels.reads else lines
+        return any(len({arm.point[axis] for arm in group.values()}) > 1 for group in groups.values())
+
+    shown = {"model", "task", control, *panels.beside}
+    return [axis for axis in (marked[0][0].point if marked else ()) if axis not in shown and varies(axis)]
 
 
 def of_panel(panels: Panels, arm: Arm) -> tuple[str, tuple[Any, ...]]:

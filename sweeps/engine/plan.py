@@ -22,7 +22,7 @@ from plm.store import Store
 from plm.tasks import load
 from search_spaces.analyses import SEED, pretraining_seed
 from search_spaces.axis import label
-from sweeps.engine.sweep import Point, Sweep, extremes, points, shrunk
+from sweeps.engine.sweep import Point, Sweep, asked, extremes, points, shrunk
 
 INCOMPLETE = "incomplete"
 """The status of a finished run that lacks a checkpoint which another run starts from."""
@@ -63,6 +63,8 @@ class Plan:
     """What the store knew of each run when the plan was made."""
     left_out: tuple[str, ...] = ()
     """What was asked for, though not by name, and cannot be answered: in words, with the reason."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Axis -> its values on the command line, as they were written."""
 
     def __add__(self, more: Plan) -> Plan:
         """Both together."""
@@ -77,6 +79,7 @@ class Plan:
             keep,
             more.status | self.status,
             self.left_out,
+            self.given,
         )  # what is known of a run already has its say
 
     @cached_property
@@ -120,14 +123,14 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     Raises:
         ValueError: an axis, a value, a task, a model or the store cannot be used; nothing has been started.
     """
-    asked = points(sweep, given or {})
+    wanted = points(sweep, given or {})
     if smoke:
-        sweep, asked = shrunk(sweep), extremes(asked)
-    cells = [Cell(point, spec) for point in asked if (spec := sweep.run(**point)) is not None]
+        sweep, wanted = shrunk(sweep), extremes(wanted)
+    cells = [Cell(point, spec) for point in wanted if (spec := sweep.run(**point)) is not None]
     cells, left_out = _answerable(sweep, cells, given or {})
     if not cells:
         raise ValueError(" ".join(["the sweep has no cell for these values.", *left_out]))
-    return replace(arrange(sweep, cells, store), left_out=left_out)
+    return replace(arrange(sweep, cells, store), left_out=left_out, given=dict(given or {}))
 
 
 def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -> tuple[list[Cell], tuple[str, ...]]:
@@ -135,8 +138,7 @@ def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -
     if sweep.by_step is None:
         return list(cells), ()
     name, kept, why = sweep.by_step.analysis, list[Cell](), dict[tuple[Any, Any], str]()
-    axis = sweep.axis(name)
-    named = (axis.read(given[name]) if name in given else axis).values
+    named = asked(sweep, name, given)
     for cell in cells:
         try:
             if isinstance(cell.spec, Reading) and cell.point[name] not in named:

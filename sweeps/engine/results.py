@@ -51,7 +51,7 @@ class Arm:
     p_holm: float | None
     """Corrected within the family; None: undefined."""
     comparisons: int
-    """How many p-values the correction is over."""
+    """How many p-values the correction is over; arms of the same runs have one between them."""
     metric: str
     guess: float | None
     """What always guessing the commonest label scores; None for a regression."""
@@ -77,16 +77,22 @@ def arms(plan: Plan, store: Store) -> list[Arm]:
     families: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
     for key, cells in groups.items():
         families.setdefault(plan.family(cells[0]), []).append(key)
+    runs = {key: tuple(cell.spec.run_id for cell in cells) for key, cells in groups.items()}
+    compared = {key: (runs[key], runs.get(_baseline(plan, cells[0]))) for key, cells in groups.items()}
     corrected: dict[tuple[Any, ...], tuple[float | None, int]] = {}
     for keys in families.values():
-        p_values = [d.p if (d := differences[key]) else None for key in keys]
-        count = sum(p is not None for p in p_values)
-        corrected |= {key: (p, count) for key, p in zip(keys, holm(p_values), strict=True)}
+        p_values = {compared[key]: d.p for key in keys if (d := differences[key]) and d.p is not None}
+        once = dict(zip(p_values, holm(list(p_values.values())), strict=True))  # the same runs are the same hypothesis
+        corrected |= {key: (once.get(compared[key]), len(once)) for key in keys}
     return [_arm(plan, cells, scores[key], differences[key], *corrected[key]) for key, cells in groups.items()]
 
 
 def _without_seed(labels: dict[str, Any]) -> tuple[Any, ...]:
     return tuple((name, value) for name, value in labels.items() if name != "seed")
+
+
+def _baseline(plan: Plan, cell: Cell) -> tuple[Any, ...]:
+    return _without_seed(plan.sweep.baseline(cell.labels))
 
 
 def _arm(
@@ -110,7 +116,7 @@ def _arm(
         runs=tuple(c.spec.run_id for c in cells),
         estimate=found,
         difference=difference,
-        is_baseline=_without_seed(plan.sweep.baseline(cells[0].labels)) == _without_seed(cells[0].labels),
+        is_baseline=_baseline(plan, cells[0]) == _without_seed(cells[0].labels),
         p_holm=p,
         comparisons=comparisons,
         metric=scores.metric,
@@ -178,8 +184,7 @@ def _metric(spec: RunSpec, metric: str) -> str | None:
 
 
 def _difference(plan: Plan, cell: Cell, scores: dict[tuple[Any, ...], _Scores]) -> PairedDifference | None:
-    here = _without_seed(cell.labels)
-    baseline = _without_seed(plan.sweep.baseline(cell.labels))
+    here, baseline = _without_seed(cell.labels), _baseline(plan, cell)
     if baseline == here or baseline not in scores:
         return None
     ours, theirs = scores[here], scores[baseline]
@@ -241,11 +246,13 @@ def table(panel: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
 def caption(panel: Sequence[Arm]) -> list[str]:
     """What must be known to read a panel: metric, fixed axes, comparisons, how much of it is there, what to beware of."""
     first = panel[0]
+    tests = [(a.family, a.runs) for a in panel if a.p_holm is not None]
     lines = [
         f"{described(first.metric)}; " + ", ".join(f"{a} {v}" for a, v in fixed(panel).items()),
         cost(panel),
         "p: paired t over seeds against the baseline, corrected for the comparisons within each group of arms: "
         + ", ".join(map(str, dict.fromkeys(a.comparisons for a in panel)))
+        + " (arms of the same runs are one)" * (len({*tests}) < len(tests))
         if any(a.is_baseline for a in panel)
         else "no baseline among these cells, so no differences: ask for it too",
     ]

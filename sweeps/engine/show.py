@@ -64,8 +64,7 @@ def grid_cost(
         )
     console.print(f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, {hours}", highlight=False)
     if not planned.sweep.by_step:
-        spreads = spreads_of([a.difference.values for a in arms(planned, store) if a.difference])
-        console.print(detectable(planned, spreads), highlight=False, soft_wrap=True)
+        console.print(detectable(planned, spreads_of(arms(planned, store))), highlight=False, soft_wrap=True)
     check_space(cost, store)
 
 
@@ -120,7 +119,7 @@ def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     between = correlation.pairs(asked, found) if asked else []
     if asked and between:
         _print("correlations between tasks", correlation.table(between), correlation.caption(asked), console)
-    layers = importance.panels(found, planned.sweep.importance) if planned.sweep.importance else []
+    layers = importance.panels(found, planned) if planned.sweep.importance else []
     for weighed in layers:
         _print(f"{weighed.title}: layers", importance.table(weighed), importance.caption(weighed), console)
     learned = learning.panels(planned, store) if planned.sweep.learning else []

@@ -250,6 +250,14 @@ def points(sweep: Sweep, given: Mapping[str, str]) -> list[Point]:
     return list(found.values())
 
 
+def asked(sweep: Sweep, name: str, given: Mapping[str, str]) -> tuple[Any, ...]:
+    """The values of an axis as they are asked for: symbolic ones are not expanded."""
+    if name in given:
+        return _read(sweep.axis(name), name, given[name]).values
+    grids = [grid[name] for grid in sweep.grids]
+    return tuple(value for own in grids for value in (own.values if isinstance(own, Axis) else (own,)))
+
+
 def check(sweep: Sweep, given: Mapping[str, str]) -> None:
     """Refuse words `name=text` of the command line that the sweep does not understand.
 

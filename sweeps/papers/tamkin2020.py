@@ -74,8 +74,7 @@ def _number(change: str) -> float:
 def _figure(
     name: str, place: Callable[[Cell], Iterator[Mark]], label: str, kind: str = "lines", **options: Any
 ) -> Panels:
-    reads = ("experiment", "change", "scale", "lr", "duration")
-    return Panels(name, place, reads=reads, label=label, control="scheme", kind=kind, **options)
+    return Panels(name, place, reads=("experiment", "change"), label=label, control="scheme", kind=kind, **options)
 
 
 FIGURES = (

@@ -58,6 +58,10 @@ def test_a_donor_is_a_moment_or_noise() -> None:
     assert (noise.layers, noise.scheme, noise.seed) == ((1,), "matched", 3)
 
 
+def test_a_step_has_one_spelling() -> None:
+    assert donors("each").read("500,0500,noise:bert,0,00").values == ("500", "noise:bert", "0")
+
+
 def test_donors_of_a_folder_are_its_steps_before_the_last(tiny_bert: str, tmp_path: Path) -> None:
     for step in (0, 5, 10):
         (tmp_path / f"step_{step:08}").symlink_to(tiny_bert)

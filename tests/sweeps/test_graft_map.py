@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from staged import stage
 
 from plm import Store
 from plm.recipes import world_bert
+from sweeps.engine import cost, results
 from sweeps.engine.drawing import Mark
 from sweeps.engine.plan import plan
 from sweeps.graft_map import place, sweep
@@ -23,6 +25,23 @@ def test_one_parent_keeps_all_steps(store: Store) -> None:
 def test_a_graft_from_the_last_step_is_the_model(store: Store) -> None:
     planned = plan(sweep, store, {"seed": "0", "donor": "4000", "size": "100"})
     assert len({cell.spec.run_id for cell in planned.cells}) == 1
+
+
+def test_the_baselines_own_runs_are_no_comparison(store: Store) -> None:
+    given = {"seed": "0:3", "donor": "4000,500", "size": "100"}
+    stage(
+        plan(sweep, store, given),
+        store,
+        lambda cell: 0.5 + 0.01 * (cell.point["mask"].find("1") + 2) ** cell.point["seed"],
+    )
+    planned = plan(sweep, store, given)
+    arms = results.arms(planned, store)
+    own = [arm for arm in arms if arm.point["donor"] == "4000" and "1" in arm.point["mask"]]
+    assert len(own) == 4
+    assert {arm.difference.values for arm in own if arm.difference} == {(0.0, 0.0, 0.0)}
+    assert {arm.p_holm for arm in own} == {None}
+    assert {arm.comparisons for arm in arms} == {4}
+    assert "of 4 comparisons" in cost.detectable(planned, [])
 
 
 def test_a_trajectory_of_folders_will_do(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from staged import stage
 
 from plm import Load, Store
 from plm.inits.drop import Drop
 from plm.inits.reinit import Reinit
 from sweeps import reinit_grid
-from sweeps.engine import cost
+from sweeps.engine import cost, panels, results
 from sweeps.engine.drawing import Mark
 from sweeps.engine.plan import Cell, plan
 from sweeps.probing import place, sweep
@@ -66,7 +67,28 @@ def test_other_models_are_probed_for_longer(encoder: str, toy: str, store: Store
 
 
 def test_both_curves_have_their_place() -> None:
-    assert list(place({"way": "probe", "kept": 2, "duration": "epochs:40"})) == [Mark("probe, body frozen", 2)]
-    assert list(place({"way": "noise", "kept": 4, "duration": "epochs:40"})) == [Mark("probe of all layers redrawn")]
-    (tuned,) = place({"way": "finetune", "kept": 0, "duration": "steps:450"})
-    assert (tuned.x, "steps:450" in tuned.line) == (0, True)
+    assert list(place({"way": "probe", "kept": 2})) == [Mark("probe, body frozen", 2)]
+    assert list(place({"way": "noise", "kept": 4})) == [Mark("probe of all layers redrawn")]
+    assert list(place({"way": "finetune", "kept": 0})) == [Mark("fine-tuned, others redrawn", 0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"lr": "1e-4,1e-3"}, ["lr 0.0001", "lr 0.001"]),
+        ({"lr": "1e-4", "duration": "steps:2,steps:3"}, ["duration steps:2", "duration steps:3"]),
+    ],
+)
+def test_what_the_command_line_varies_tells_lines_apart(
+    given: dict[str, str], names: list[str], encoder: str, toy: str, store: Store
+) -> None:
+    given |= {"model": encoder, "task": toy, "size": "16", "seed": "0:2", "scheme": "bert"}
+    given = {"duration": "steps:3"} | given
+    stage(plan(sweep, store, given), store, lambda cell: 0.5 + 0.1 * cell.point["kept"])
+    figure = panels.draw(sweep.figures[0], results.arms(plan(sweep, store, given), store))
+    assert figure is not None
+    drawn = {str(line.get_label()): [round(x) for x in line.get_xdata()] for line in figure.axes[0].lines}  # type: ignore[union-attr]
+    for name in names:
+        assert drawn[f"probe, body frozen, {name}"] == [1, 2]
+        assert drawn[f"fine-tuned, others redrawn, {name}"] == [0, 1, 2]
+        assert f"probe of all layers redrawn, {name}" in drawn

@@ -7,6 +7,7 @@ from staged import stage
 
 from plm import Load, Store
 from plm.inits.reinit import Reinit
+from search_spaces.masks import spelled
 from sweeps.engine import panels, results
 from sweeps.engine.drawing import Mark
 from sweeps.engine.plan import plan
@@ -25,10 +26,35 @@ from sweeps.reinit_blocks import place, sweep
         ("000111", [Mark("3 layers redrawn", 3), Mark("3 layers alone kept", 0)]),
         ("010101", [Mark("every second layer redrawn", 1)]),
         ("110100", [Mark("redrawn: 110100", 0)]),
+        ("011110", [Mark("4 layers redrawn", 1)]),
+        ("011111", [Mark("1 layer alone kept", 0)]),
+        ("100001", [Mark("4 layers alone kept", 1)]),
+        ("110", [Mark("2 layers redrawn", 0), Mark("1 layer alone kept", 2)]),
+        ("101", [Mark("1 layer alone kept", 1), Mark("every second layer redrawn", 0)]),
+        ("010", [Mark("1 layer redrawn", 1), Mark("every second layer redrawn", 1)]),
+        ("10", [Mark("1 layer redrawn", 0), Mark("1 layer alone kept", 1)]),
     ],
 )
 def test_a_mask_has_its_place(mask: str, marks: list[Mark]) -> None:
     assert list(place({"mask": mask})) == marks
+
+
+@pytest.mark.parametrize("word", ["blocks", "preserved_blocks", "singles", "alternate"])
+@pytest.mark.parametrize("layers", [2, 3, 4, 5, 6, 12])
+def test_every_mask_of_the_question_has_a_place(word: str, layers: int) -> None:
+    for mask in spelled(word, layers):
+        assert list(place({"mask": mask})), mask
+
+
+@pytest.mark.parametrize(("word", "what"), [("blocks:7", "redrawn"), ("preserved_blocks:7", "alone kept")])
+def test_a_block_of_more_than_half_is_drawn(word: str, what: str) -> None:
+    """At the ends, where it is no more a block than the rest is, as the rest."""
+    other = "alone kept" if what == "redrawn" else "redrawn"
+    assert [list(place({"mask": mask})) for mask in spelled(word, 12)] == [
+        [Mark(f"5 layers {other}", 7)],
+        *([Mark(f"7 layers {what}", first)] for first in range(1, 5)),
+        [Mark(f"5 layers {other}", 0)],
+    ]
 
 
 def test_the_cells_are_those_of_the_question(encoder: str, toy: str, store: Store) -> None:

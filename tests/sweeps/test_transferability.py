@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 from staged import stage
 
 from plm import Store, stand_ins
-from sweeps.engine import launch, panels, results
+from sweeps.engine import correlation, launch, panels, results
 from sweeps.engine.plan import Cell, plan
 from sweeps.engine.sweep import Point, points
 from sweeps.papers.tamkin2020 import FIGURES
@@ -94,6 +95,18 @@ def test_hours_are_flops_over_the_rate(store: Store, capsys: pytest.CaptureFixtu
     assert "could not be had" in capsys.readouterr().err
 
 
+def test_correlations_are_among_permutations_alone(store: Store) -> None:
+    given = {"experiment": "permutation", "scheme": "bert", "seed": "1:3"}
+
+    def score(cell: Cell) -> float:
+        return Random(cell.spec.run_id).randrange(50, 100) / 100
+
+    stage(plan(sweep, store, given), store, score)
+    assert sweep.correlation is not None
+    found = correlation.pairs(sweep.correlation, results.arms(plan(sweep, store, given), store))
+    assert {pair.n for pair in found} == {8}  # of the paper's ten, one moves none of four layers, and two are the same
+
+
 def test_every_figure_is_drawn_from_any_model(encoder: str, toy: str, store: Store) -> None:
     given = {"model": encoder, "task": toy, "size": "16", "seed": "1:3", "scheme": "bert"}
     given |= {"duration": "steps:3", "lr": "1e-3"}
@@ -121,3 +134,34 @@ def test_every_figure_is_drawn_from_any_model(encoder: str, toy: str, store: Sto
     assert {"redrawn layers five times as fast", "all at one rate"} <= lines["faster"]
     assert {"norms kept", "norms reset"} <= lines["keep_layer_norm"]
     assert {"layers in order", "all layers redrawn"} <= lines["permutations"]
+
+
+@pytest.mark.parametrize(
+    ("varied", "names"),
+    [
+        ({"lr": "1e-4,1e-3"}, {"lr 0.0001", "lr 0.001"}),
+        ({"duration": "steps:2,steps:3"}, {"duration steps:2", "duration steps:3"}),
+        ({"scale": "small,paper"}, {"scale small", "scale paper"}),
+    ],
+)
+def test_what_the_command_line_varies_tells_lines_apart(
+    varied: dict[str, str], names: set[str], encoder: str, toy: str, store: Store
+) -> None:
+    given = {"model": encoder, "task": toy, "size": "16", "seed": "1:3", "scheme": "bert", "lr": "1e-3"}
+    given |= {"duration": "steps:3"} | varied
+    stage(plan(sweep, store, given), store, lambda cell: 0.5 + 0.01 * cell.point["seed"])
+    arms = results.arms(plan(sweep, store, given), store)
+    for figure in FIGURES:
+        placed = panels.place(figure, arms)
+        assert {" ".join(map(str, *one.key[0])) for one in placed} == names, figure.name
+        if figure.kind != "violins":
+            assert len({(one.key, one.mark.x) for one in placed}) == len(placed)
+
+
+def test_what_an_experiment_has_of_its_own_is_not_in_the_names_of_lines(encoder: str, toy: str, store: Store) -> None:
+    """Probes are trained for longer, and at another rate."""
+    given = {"scale": "small", "model": encoder, "task": toy, "size": "16", "seed": "1:3", "scheme": "bert"}
+    stage(plan(sweep, store, given), store, lambda cell: 0.5 + 0.01 * cell.point["seed"])
+    arms = results.arms(plan(sweep, store, given), store)
+    assert len({arm.point["duration"] for arm in arms}) == len({arm.point["lr"] for arm in arms}) == 2
+    assert {one.key for one in panels.place(FIGURES[0], arms)} == {((), "fine-tuned"), ((), "probe")}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from staged import stage
 
 from plm import RunSpec, Store, finetune, reinit, steps
 from search_spaces.masks import masks as masks_axis
 from search_spaces.masks import spelled, unablated
 from search_spaces.seeds import seeds
+from sweeps import layer_importance
 from sweeps.engine import launch
-from sweeps.engine.importance import caption, importance, markdown, panels, table
+from sweeps.engine.importance import Panel, caption, importance, markdown, panels, table
+from sweeps.engine.importance_figures import draw
 from sweeps.engine.plan import plan
 from sweeps.engine.results import arms
 from sweeps.engine.sweep import Sweep
@@ -127,11 +130,11 @@ def test_a_sweep_over_masks_answers_with_its_layers(
         run, over=over, baseline=lambda cell: cell | {"mask": unablated(cell["mask"])}, arms=("mask",), importance="mask"
     )  # fmt: skip
     words = ["--store", str(store.root), "--local"]
-    assert launch.main(sweep, [*words, "mask=none,01,all"]) == 0
-    assert "3 of 3 masks finished at all seeds: too few" in capsys.readouterr().out
+    assert launch.main(sweep, [*words, "mask=none,all"]) == 0
+    assert "2 of 2 masks finished at all seeds: too few" in capsys.readouterr().out
     assert launch.main(sweep, words) == 0
     assert "toy, tiny: layers" in capsys.readouterr().out
-    (panel,) = panels(arms(plan(sweep, store), store), "mask")
+    (panel,) = panels(arms(plan(sweep, store), store), plan(sweep, store))
     assert panel.found is not None
     assert panel.masks == ("00", "01", "10", "11")
     scores = {mask: arm.estimate.mean for mask, arm in zip(panel.masks, panel.arms, strict=True) if arm.estimate}
@@ -143,6 +146,42 @@ def test_a_sweep_over_masks_answers_with_its_layers(
     assert "these are all masks there are" in caption(panel)[1]
     assert markdown([panel]) in (store.root / "sweeps" / sweep.name / "table.md").read_text()
     assert (store.root / "sweeps" / sweep.name / "figures" / "tiny-toy" / "importance.png").is_file()
+
+
+def weighed(mask: str, store: Store) -> Panel:
+    """The panel of a question about four layers, each of which is worth a tenth."""
+    given = {"mask": mask, "seed": "0:2"}
+    stage(plan(layer_importance.sweep, store, given), store, lambda cell: 0.5 + 0.1 * cell.point["mask"].count("0"))
+    planned = plan(layer_importance.sweep, store, given)
+    (panel,) = panels(arms(planned, store), planned)
+    return panel
+
+
+@pytest.mark.parametrize("mask", ["none,all,singles,blocks", "none,uniform:8,all,singles"])
+def test_masks_that_were_chosen_are_not_averaged_over(mask: str, store: Store) -> None:
+    """Enough of them for a regression, but one that says something else."""
+    panel = weighed(mask, store)
+    assert panel.found is None
+    assert table(panel)[1] == []
+    figure = draw([panel])
+    assert not figure.axes[1].axison
+    for said in (" ".join(caption(panel)), figure._supxlabel.get_text().replace("\n", " ")):  # type: ignore[attr-defined]
+        assert "were not drawn uniformly" in said
+        assert "ask for mask=none,uniform:64,all" in said
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        ("0000,uniform:8,uniform:4:1,1111", "drawn uniformly, and none and all"),
+        (",".join(map("".join, product("01", repeat=4))), "these are all masks there are"),
+    ],
+)
+def test_masks_that_were_drawn_are_averaged_over_and_so_are_all(mask: str, said: str, store: Store) -> None:
+    panel = weighed(mask, store)
+    assert panel.found is not None
+    assert said in caption(panel)[1]
+    assert draw([panel]).axes[1].axison
 
 
 def test_an_axis_of_masks_is_one_of_the_sweeps(encoder: str) -> None:

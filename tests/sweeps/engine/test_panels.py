@@ -28,11 +28,11 @@ from sweeps.engine.sweep import Sweep
 def place(cell: dict[str, Any]) -> Iterator[Mark]:
     """Nothing redrawn is a level."""
     mask = cell["mask"]
-    yield Mark("none") if "1" not in mask else Mark("redrawn", mask.count("1"))
+    yield Mark("none") if "1" not in mask else Mark("redrawn", int(mask, 2))
 
 
-LINES = Panels("lines", place, reads=("mask",), label="redrawn layers", control="scheme")
-MAP = Panels("map", place, reads=("mask", "scheme"), label="redrawn layers", kind="map")
+LINES = Panels("lines", place, reads=("mask",), label="redrawn layers, as a number", control="scheme")
+MAP = Panels("map", place, reads=("mask", "scheme"), label="redrawn layers, as a number", kind="map")
 
 
 @pytest.fixture
@@ -89,9 +89,56 @@ def test_a_panel_a_task_with_its_lines_levels_and_controls(question: Sweep, stor
     assert set(drawn) == {"none", "redrawn", "redrawn, scheme matched", "commonest label"}
     assert drawn["none"][1] == pytest.approx([0.89, 0.89])
     x, y = drawn["redrawn"]
-    assert [round(place) for place in x] == [1, 1, 2]
+    assert [round(place) for place in x] == [1, 2, 3]
     assert y == pytest.approx([0.79, 0.79, 0.69])
     assert drawn["redrawn, scheme matched"][1] == pytest.approx([0.78, 0.78, 0.68])
+
+
+def at_two_rates(arms: list[Arm]) -> list[Arm]:
+    """The same arms at another rate too, where all score a tenth less."""
+    lower = [
+        replace(
+            arm, point=arm.point | {"lr": 1e-4}, runs=tuple(f"{run} slower" for run in arm.runs),
+            estimate=arm.estimate and estimate_of_values([value - 0.1 for value in arm.estimate.values]),
+        )
+        for arm in arms
+    ]  # fmt: skip
+    return [*(replace(arm, point=arm.point | {"lr": 1e-3}) for arm in arms), *lower]
+
+
+@pytest.mark.parametrize("reads", [("mask",), ("mask", "lr")])
+def test_an_axis_that_varies_tells_lines_apart(question: Sweep, store: Store, reads: tuple[str, ...]) -> None:
+    """Even where the question says by mistake that its lines go along it."""
+    figure = panels.draw(replace(LINES, reads=reads), at_two_rates(found(question, store)))
+    assert figure is not None
+    drawn = lines(figure.axes[0])
+    assert drawn["redrawn, lr 0.001"][1] == pytest.approx([0.79, 0.79, 0.69])
+    assert drawn["redrawn, lr 0.0001"][1] == pytest.approx([0.69, 0.69, 0.59])
+    assert drawn["none, lr 0.0001"][1] == pytest.approx([0.79, 0.79])
+    assert drawn["redrawn, lr 0.0001, scheme matched"][1] == pytest.approx([0.68, 0.68, 0.58])
+
+
+def test_a_violin_spreads_over_nothing_but_what_it_is_of(question: Sweep, store: Store) -> None:
+    violins = Panels("violins", lambda cell: [Mark("redrawn", 0.0)], ("mask", "scheme"), "", kind="violins")
+    placed = panels.place(violins, at_two_rates(found(question, store)))
+    assert {one.key for one in placed} == {((("lr", rate),), "redrawn") for rate in (1e-3, 1e-4)}
+
+
+def test_what_differs_between_lines_but_not_within_one_is_not_in_their_names(question: Sweep, store: Store) -> None:
+    arms = [
+        replace(arm, point=arm.point | {"lr": 10.0 ** -arm.point["mask"].count("1")}) for arm in found(question, store)
+    ]
+    by_count = Panels(
+        "count", lambda cell: [Mark(str(cell["lr"]), int(cell["mask"], 2))], ("mask",), "", control="scheme"
+    )
+    assert {one.key for one in panels.place(by_count, arms)} == {((), name) for name in ("1.0", "0.1", "0.01")}
+
+
+def test_two_arms_are_never_at_one_place(question: Sweep, store: Store) -> None:
+    """One layer redrawn is two arms, which a question may not have thought of."""
+    count = Panels("count", lambda cell: [Mark("redrawn", cell["mask"].count("1"))], ("mask",), "", control="scheme")
+    placed = panels.place(count, found(question, store))
+    assert {one.key[0] for one in placed} == {(("mask", mask),) for mask in ("00", "10", "01", "11")}
 
 
 def test_a_control_that_is_the_run_beside_it_is_drawn_once(question: Sweep, store: Store) -> None:
@@ -199,6 +246,39 @@ def test_a_map_says_differences_and_which_are_clear(question: Sweep, store: Stor
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["layer 0", "layer 1"]
 
 
+@pytest.mark.parametrize("reads", [("mask", "scheme"), ("mask", "scheme", "lr")])
+def test_a_map_has_panels_for_what_else_varies(question: Sweep, store: Store, reads: tuple[str, ...]) -> None:
+    arms = [arm for arm in at_two_rates(found(question, store)) if arm.point["scheme"] == "bert"]
+    figure = maps.draw(replace(MAP, reads=reads), arms)
+    assert figure is not None
+    rates = figure.axes[:4]  # the fifth is the colour bar
+    assert [ax.get_title().partition(",\n")[2] for ax in rates] == [
+        "lr 0.001; baseline 0.890", "lr 0.001; baseline 0.890", "lr 0.0001; baseline 0.790", "lr 0.0001; baseline 0.790",
+    ]  # fmt: skip
+    for ax in rates:
+        assert len({text.get_position() for text in ax.texts}) == len(ax.texts) == 4
+
+
+def test_a_control_has_a_panel_of_a_map(question: Sweep, store: Store) -> None:
+    figure = maps.draw(replace(MAP, reads=("mask",), control="scheme"), found(question, store))
+    assert figure is not None
+    assert [ax.get_title().partition(",\n")[2].partition(";")[0] for ax in figure.axes[:4:2]] == [
+        "scheme bert", "scheme matched",
+    ]  # fmt: skip
+
+
+def test_what_is_clearly_better_is_bold_too(question: Sweep, store: Store) -> None:
+    def better(cell: Cell) -> float:
+        uneven = 5 * cell.point["seed"] - 4 if cell.point["mask"] == "01" else 0
+        gain = (10 + cell.point["seed"] % 2) * (cell.point["mask"] == "11")
+        return (50 + cell.point["seed"] + uneven + gain) / 100
+
+    figure = maps.draw(MAP, [arm for arm in found(question, store, better) if arm.point["scheme"] == "bert"])
+    assert figure is not None
+    said = {text.get_text(): text.get_fontweight() for text in figure.axes[0].texts}
+    assert said == {"baseline": "normal", "+0.000": "normal", "+0.010\n±0.124": "normal", "+0.103\n±0.014": "bold"}
+
+
 def test_figures_are_written_where_something_is_finished(question: Sweep, store: Store) -> None:
     assert panels.save("q", question.figures, results.arms(plan(question, store), store), store) == []
     keys = panels.save("q", question.figures, found(question, store), store)
@@ -216,7 +296,7 @@ VALUES = ("0001", "0010", "0011", "0100", "0101", "0110", "0111", "0000")
 def arm(task: str, mask: str, values: tuple[float, ...]) -> Arm:
     return Arm(
         point={"task": task, "size": 24, "mask": mask}, family=(), asked=len(values), seeds=tuple(range(len(values))),
-        runs=(), estimate=estimate_of_values(values), difference=None, is_baseline=False, p_holm=None, comparisons=0,
+        runs=(f"{task}-{mask}",), estimate=estimate_of_values(values), difference=None, is_baseline=False, p_holm=None, comparisons=0,
         metric="accuracy", guess=None, environments=(), notes=(), spent={},
     )  # fmt: skip
 
@@ -248,6 +328,12 @@ def test_a_task_agrees_with_itself_as_far_as_its_seeds_do() -> None:
     (itself,) = correlation.pairs(MASKS, arms)
     assert itself.pearson == pytest.approx(0.8, abs=0.03)
     assert itself.p is None
+
+
+def test_arms_of_the_same_runs_are_one_point(arms: list[Arm]) -> None:
+    again = [replace(a, point=a.point | {"mask": "1000"}) for a in arms if a.point["mask"] == "0001"]
+    assert len(again) == 2
+    assert correlation.pairs(MASKS, [*arms, *again]) == correlation.pairs(MASKS, arms)
 
 
 def test_the_table_of_correlations_names_the_tasks(arms: list[Arm]) -> None:
