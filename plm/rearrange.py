@@ -25,7 +25,7 @@ def permute_layers(model: PreTrainedModel, order: Sequence[int]) -> list[str]:
     Raises:
         ValueError: layers that are not alike, of different kinds, or that share their weights.
     """
-    check_kinds(model.config.to_dict(), order)
+    check_kinds(model.config, order)
     held = [_tensors(layer) for layer in layer_list(model)]
     return _write(model, {place: held[origin] for place, origin in enumerate(order)})
 
@@ -39,7 +39,7 @@ def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> list[str]:
     Raises:
         ValueError: as `permute_layers`.
     """
-    check_kinds(model.config.to_dict(), kept)
+    check_kinds(model.config, kept)
     layers = layer_list(model)
     changed = _write(model, {place: _tensors(layers[origin]) for place, origin in enumerate(kept)})
     del layers[len(kept) :]

@@ -32,7 +32,7 @@ class Drop(Init):
             raise ValueError("no layer to drop: that is Load(origin). plm.drop chooses between the two.")
         if len(self.layers) == count:
             raise ValueError(f"all {count} layers would be dropped: keep one at least.")
-        check_kinds(super().architecture(), self.kept)
+        check_kinds(super().architecture(), self.kept, self.architecture())
 
     @property
     def kept(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ sizes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -200,6 +201,12 @@ PLAIN = (
     *("deberta", "openai-gpt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt"),
 )
 """Families whose feed-forward is two matrices. The layers of all others are counted."""
+ALIKE = tuple(family for family in PLAIN if family != "gpt_neo")
+"""Families whose layers are of one kind, known without asking transformers, which takes seconds to import."""
+KINDS = (
+    *("layer_types", "attention_layers", "layers_block_type", "mlp_layer_types", "no_rope_layers", "attention_window"),
+)
+"""What the families call the list that says of each layer what it is."""
 
 
 def _shape(config: dict[str, Any], where: str) -> Shape:
@@ -299,24 +306,46 @@ def with_layers(architecture: External | Model, count: int) -> Model:
     return Configured(canonical(config | shorter(config, count)))
 
 
-def check_kinds(architecture: External | Model | dict[str, Any], came_from: Sequence[int]) -> None:
-    """Refuse to move a layer to the place of another kind, in families that alternate kinds of attention.
+def check_kinds(
+    architecture: External | Model | PreTrainedConfig, came_from: Sequence[int], becomes: Model | None = None
+) -> None:
+    """Refuse to move a layer to the place of another kind, in families that alternate kinds of layers.
 
     Args:
-        architecture: Or the fields of its config.json.
+        architecture: Whose layers are moved.
         came_from: The layer that comes to each place.
+        becomes: Whose places they come to; None: its own.
 
     Raises:
         ValueError: a layer would become what it was not trained as.
     """
-    config = architecture if isinstance(architecture, dict) else _document(architecture)
-    kinds: Sequence[str] = config.get("layer_types") or ()
-    for place, layer in enumerate(came_from if kinds else ()):
-        if kinds[layer] != kinds[place]:
+    own = kinds(architecture)
+    places = kinds(becomes) if becomes else own
+    for place, layer in enumerate(came_from if own else ()):
+        if own[layer] != places[place]:
             raise ValueError(
-                f"layer {layer} ({kinds[layer]}) would come to place {place} ({kinds[place]}): the model alternates kinds "
+                f"layer {layer} ({own[layer]}) would come to place {place} ({places[place]}): the model alternates kinds "
                 "of layers, so only layers of one kind can change places."
             )
+
+
+def kinds(architecture: External | Model | PreTrainedConfig) -> tuple[str, ...]:
+    """What each layer is, in families that have several kinds (full and sliding attention, say); of others nothing."""
+    if isinstance(architecture, External | Model):
+        document = _document(architecture)
+        return () if document["model_type"] in ALIKE else _derived_kinds(json.dumps(document))
+    found = [getattr(architecture, name, None) for name in KINDS]
+    lists = [each for each in found if isinstance(each, list | tuple) and len(each) == architecture.num_hidden_layers]
+    return tuple(", ".join(map(str, each)) for each in zip(*lists, strict=True))
+
+
+@functools.lru_cache(maxsize=256)
+def _derived_kinds(config: str) -> tuple[str, ...]:
+    """The kinds that a config.json stands for; a configuration's class derives what it does not spell out."""
+    from transformers import AutoConfig
+
+    document = json.loads(config)
+    return kinds(type(AutoConfig.for_model(document["model_type"])).from_dict(document))
 
 
 def _document(architecture: External | Model) -> dict[str, Any]:
@@ -333,8 +362,11 @@ def shorter(config: dict[str, Any], count: int) -> dict[str, Any]:
     names = [name for name in ("num_hidden_layers", *ALIASES["num_hidden_layers"]) if config.get(name) is not None]
     before = {config[name] for name in names}
     own_groups = ["num_hidden_groups"] if config.get("num_hidden_groups") in before else []
-    kinds = {"layer_types": config["layer_types"][:count]} if config.get("layer_types") else {}
-    return dict.fromkeys([*names, *own_groups], count) | kinds
+    spelled = {name: config[name][:count] for name in KINDS if isinstance(config.get(name), list | tuple)}
+    if config.get("model_type") == "gpt_neo":  # which spells them as lists and how often each is repeated
+        there = [kind for some, times in config.get("attention_types") or () for _ in range(times) for kind in some]
+        spelled["attention_types"] = [[(there or ["global", "local"] * count)[:count], 1]]
+    return dict.fromkeys([*names, *own_groups], count) | spelled
 
 
 def shared_layers_message(name: str, count: int, sharing: str = "all") -> str:

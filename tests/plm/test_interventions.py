@@ -18,7 +18,7 @@ from tiny import perturbed, save_model
 
 import plm
 from plm.build import Cache, build
-from plm.models import layers, with_layers
+from plm.models import check_kinds, layers, with_layers
 from plm.rearrange import graft_layers, keep_layers, permute_layers
 from plm.spec import RunSpec
 from plm.store import Store
@@ -187,6 +187,54 @@ def test_layers_of_several_kinds_do_not_change_places(tmp_path):
             refused()
     assert plm.permute(source, (2, 1, 0, 3)).order == (2, 1, 0, 3)
     assert json.loads(plm.drop(source, "0011").architecture().json)["layer_types"] == ALTERNATING[:2]
+
+
+NEO = of_type("gpt_neo", num_hidden_layers=4, attention_types=[[["global", "local"], 2]], window_size=4)
+MODERN = of_type("modernbert", num_hidden_layers=4, global_attn_every_n_layers=3, pad_token_id=0)
+
+
+@pytest.mark.parametrize(("sample", "kinds"), [(NEO, ("global", "local")), (MODERN, ("full", "sliding"))])
+def test_kinds_that_a_config_does_not_spell_out_are_known(sample, kinds, tmp_path):
+    """GPT-Neo says them under a name of its own, and of a ModernBERT they follow from a number."""
+    body = transformers.AutoModel.from_config(sample.config())
+    source = Path(save_model(copy.deepcopy(body), tmp_path / sample.model_type))
+    raw = json.loads((source / "config.json").read_text())
+    for derived in ("layer_types", "attention_layers"):
+        raw.pop(derived, None)
+    (source / "config.json").write_text(json.dumps(raw))
+    said = r"layer 1 \({1}\w*\) would come to place 0 \({0}\w*\)".format(*kinds)
+    for refused in (
+        lambda: plm.permute(str(source), (1, 0, 2, 3)),
+        lambda: plm.drop(str(source), "1000"),
+        lambda: permute_layers(body, (1, 0, 2, 3)),
+        lambda: keep_layers(body, (1, 2, 3)),
+    ):
+        with pytest.raises(ValueError, match=said):
+            refused()
+    alike = (0, 2, 1, 3) if sample is MODERN else (2, 1, 0, 3)
+    assert plm.permute(str(source), alike).order == alike
+
+
+@pytest.mark.parametrize("sample", [NEO, MODERN])
+def test_a_model_of_several_kinds_is_shortened(sample, tmp_path):
+    body = transformers.AutoModel.from_config(sample.config())
+    source = save_model(copy.deepcopy(body), tmp_path / sample.model_type)
+    planned = transformers.AutoModel.from_config(plm.drop(source, "0011").architecture().config())
+    keep_layers(body, (0, 1))
+    body.save_pretrained(tmp_path / "short")
+    back, info = transformers.AutoModel.from_pretrained(tmp_path / "short", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert equal(back.state_dict(), body.state_dict())
+    assert len(layers(back)) == len(layers(planned)) == 2
+
+
+def test_a_family_that_wants_full_attention_last_is_not_shortened_to_a_layer_without():
+    """Its configuration would make the layer one of full attention."""
+    gemma = of_type("gemma4_text", num_hidden_layers=4, layer_types=ALTERNATING[::-1])
+    with pytest.raises(ValueError, match=r"layer 2 \(sliding_attention\) would come to place 2 \(full_attention\)"):
+        check_kinds(gemma, (0, 1, 2), with_layers(gemma, 3))
+    check_kinds(gemma, (0, 1), with_layers(gemma, 2))
 
 
 def test_a_write_that_has_no_effect_is_an_error(monkeypatch):
