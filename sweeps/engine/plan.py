@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plm.data import tokenizer as tokenizers
-from plm.data.examples import Examples
+from plm.data.examples import Examples, TooFew
 from plm.inits.resume import Resume
 from plm.reading import Reading, Spec
 from plm.spec import Checkpoint, RunSpec
@@ -123,11 +123,39 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     asked = points(sweep, given or {})
     if smoke:
         sweep, asked = shrunk(sweep), extremes(asked)
-    cells = [Cell(point, spec) for point in asked if (spec := sweep.run(**point)) is not None]
-    cells, left_out = _answerable(sweep, cells, given or {})
+    cells, too_large = _there(sweep, asked, given or {})
+    cells, unanswerable = _answerable(sweep, cells, given or {})
+    left_out = (*too_large, *unanswerable)
     if not cells:
         raise ValueError(" ".join(["the sweep has no cell for these values.", *left_out]))
     return replace(arrange(sweep, cells, store), left_out=left_out)
+
+
+def _there(sweep: Sweep, asked: Sequence[Point], given: Mapping[str, str]) -> tuple[list[Cell], list[str]]:
+    """The cells that there are; and in words what a task is too small for, where the sweep allows that."""
+    axis = sweep.optional
+    named = sweep.axis(axis).read(given[axis]).values if axis and axis in given else ()
+    cells, without = list[Cell](), dict[str, list[Point]]()
+    for point in asked:
+        try:
+            spec = sweep.run(**point)
+        except TooFew as error:
+            if axis is None or point[axis] in named:
+                raise
+            without.setdefault(str(error), []).append(point)
+        else:
+            cells += [Cell(point, spec)] if spec is not None else []
+    return cells, [f"left out: {why}{_gone(sweep, points, cells)}" for why, points in without.items()]
+
+
+def _gone(sweep: Sweep, points: Sequence[Point], cells: Sequence[Cell]) -> str:
+    """Of the first axis that loses values with some points, which: the axes after it lose theirs with them."""
+    for axis in sweep.axes if cells else ():
+        kept = {cell.point[axis] for cell in cells}
+        lost = dict.fromkeys(label(point[axis]) for point in points if point[axis] not in kept)
+        if lost and axis != sweep.optional:
+            return f" Nothing is left of {axis}={','.join(map(str, lost))}."
+    return ""
 
 
 def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -> tuple[list[Cell], tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -46,11 +47,15 @@ def test_the_fine_tunings_are_the_papers(whole: list[Point]) -> None:
     assert {cell["seed"] for cell in whole if cell["experiment"] == "permutation"} == {1}
 
 
-def test_settings_are_the_papers(whole: list[Point]) -> None:
+def test_settings_are_the_papers(whole: list[Point], store: Store) -> None:
     with stand_ins.allowed():
-        specs = [(cell, sweep.run(**cell)) for cell in whole if cell["seed"] == 1 and cell["size"] != 500]
-    assert [(cell["task"], cell["size"]) for cell, spec in specs if spec is None] == [("glue/cola", 50_000)] * 13
-    found = [(cell, spec) for cell, spec in specs if spec]
+        planned = plan(sweep, store, {"scale": "paper", "seed": "1"})
+    assert planned.left_out == (
+        "left out: task cola has 8,551 training examples; 50,000 were asked for. Choose a size from 1 to 8551, or all.",
+    )
+    found = [(cell.point, cell.run) for cell in planned.cells if cell.point["size"] != 500]
+    there = [cell for cell in whole if cell["seed"] == 1 and cell["size"] != 500]
+    assert len(there) - len(found) == 13
     assert {spec.batch_size for _, spec in found} == {8}
     assert {spec.optim.lr for _, spec in found} == {2e-5}
     assert {(spec.optim.weight_decay, spec.optim.warmup_steps) for _, spec in found} == {(0.0, 0)}
@@ -61,6 +66,39 @@ def test_settings_are_the_papers(whole: list[Point]) -> None:
     assert faster == {5.0: 3 * 12, 1.0: 3}
     kept = [spec.init for cell, spec in found if cell["experiment"] == "keep_layer_norm" and "1" in cell["change"]]
     assert {getattr(init, "layer_norm", None) for init in kept} == {"keep"}
+
+
+def rows(folder: Path, count: int) -> str:
+    """A task of so many training rows, of the words that the tiny encoder reads."""
+    folder.mkdir()
+    for split, size in (("train", count), ("validation", 8)):
+        lines = [{"sentence": f"ba be {'bi' if i % 3 else 'bo'}", "label": i % 2} for i in range(size)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(folder)
+
+
+def test_what_a_task_is_too_small_for_is_named(encoder: str, tmp_path: Path, store: Store) -> None:
+    given = {"scale": "small", "model": encoder, "task": rows(tmp_path / "mid", 600), "seed": "1"}
+    planned = plan(sweep, store, given)
+    assert {(cell.point["experiment"], cell.point["size"]) for cell in planned.cells} == {("progressive", 500)}
+    assert planned.left_out == (
+        "left out: task mid has 600 training examples; 2,000 were asked for. Choose a size from 1 to 600, or all. "
+        "Nothing is left of experiment=blocks,singles,permutation,probing,keep_layer_norm,faster.",
+    )
+
+
+def test_a_size_that_was_asked_for_and_is_not_there_is_refused(encoder: str, tmp_path: Path, store: Store) -> None:
+    given = {"scale": "small", "model": encoder, "task": rows(tmp_path / "mid", 600), "seed": "1"}
+    with pytest.raises(ValueError, match=r"has 600 training examples; 1,000,000 were asked for\. Choose a size from 1"):
+        plan(sweep, store, given | {"size": "100,1000000"})
+    assert plan(sweep, store, given | {"size": "100,all"}).left_out == ()
+
+
+def test_a_task_that_is_too_small_for_everything_says_so(encoder: str, toy: str, store: Store) -> None:
+    with pytest.raises(
+        ValueError, match=r"no cell for these values\. left out: task toy has 64 .* 500 were asked .* 2,000"
+    ):
+        plan(sweep, store, {"scale": "small", "model": encoder, "task": toy})
 
 
 def test_smaller_scales_have_seeds_enough_for_intervals() -> None:
