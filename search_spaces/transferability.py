@@ -6,6 +6,7 @@ twelve layers), or how many are kept for a probe (`first:4/12`).
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -102,17 +103,24 @@ def changes() -> Axis:
         return (text,)
 
     def expand(value: str, point: Point) -> tuple[str, ...]:
-        there = _changes(point)
-        return there if value == "each" else tuple(change for change in there if change == value)
+        from plm.models import shape
+        from plm.recipes import model
+
+        layers = shape(model(point["model"])).num_hidden_layers
+        there = _changes(point["experiment"], layers)
+        if value != "each" and not any(value in _changes(experiment, layers) for experiment in EXPERIMENTS):
+            raise ValueError(
+                f"axis change: {value} is in no experiment on {point['model']}, which has {layers} layers: write a mask that "
+                f"they have, such as {'1'.rjust(layers, '0')}; order:1/{layers} to order:{PERMUTATIONS[-1]}/{layers}; "
+                f"first:1/{layers} to first:{layers}/{layers}; or each."
+            )
+        return there if value == "each" else (value,) if value in there else ()
 
     return Axis(("each",), parse, "masks such as 000111, order:3/6, first:4/6, or each", expand)
 
 
-def _changes(point: Point) -> tuple[str, ...]:
-    from plm.models import shape
-    from plm.recipes import model
-
-    layers, experiment = shape(model(point["model"])).num_hidden_layers, point["experiment"]
+@functools.cache
+def _changes(experiment: str, layers: int) -> tuple[str, ...]:
     found = [mask for word in EXPERIMENTS[experiment] for mask in spelled(word, layers)]
     if experiment == "permutation":
         found += [f"order:{seed}/{layers}" for seed in PERMUTATIONS]

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from plm import stand_ins
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples, TooFew
 from plm.inits.resume import Resume
@@ -27,6 +28,8 @@ from sweeps.engine.sweep import Point, Sweep, extremes, points, shrunk
 INCOMPLETE = "incomplete"
 """The status of a finished run that lacks a checkpoint which another run starts from."""
 LARGEST_UNKNOWN_SHARE, PROBED_TEXTS = 0.2, 500
+LISTED = 16
+"""Values that a message names."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,14 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     """
     asked = points(sweep, given or {})
     if smoke:
-        sweep, asked = shrunk(sweep), extremes(asked)
+        sweep, asked = shrunk(sweep), extremes(asked) if asked else []
     cells, too_large = _there(sweep, asked, given or {})
     cells, unanswerable = _answerable(sweep, cells, given or {})
     left_out = (*too_large, *unanswerable)
     if not cells:
-        raise ValueError(" ".join(["the sweep has no cell for these values.", *left_out]))
+        raise ValueError(
+            " ".join(["the sweep has no cell for these values.", *(left_out or _others(sweep, given or {}))])
+        )
     return replace(arrange(sweep, cells, store), left_out=left_out)
 
 
@@ -156,6 +161,22 @@ def _gone(sweep: Sweep, points: Sequence[Point], cells: Sequence[Cell]) -> str:
         if lost and axis != sweep.optional:
             return f" Nothing is left of {axis}={','.join(map(str, lost))}."
     return ""
+
+
+def _others(sweep: Sweep, given: Mapping[str, str]) -> list[str]:
+    """In words, what an axis of the command line may be beside the others, where those alone have cells."""
+    said = []
+    for name in given:
+        others = {other: text for other, text in given.items() if other != name}
+        try:
+            with stand_ins.allowed():  # nothing is fetched to say this
+                cells, _ = _there(sweep, points(sweep, others), others)
+        except ValueError:
+            continue
+        values = dict.fromkeys(str(cell.labels[name]) for cell in cells)
+        more = f" and {len(values) - LISTED} more" if len(values) > LISTED else ""
+        said += [f"Beside the others there is {name}={','.join([*values][:LISTED])}{more}."] * bool(values)
+    return said
 
 
 def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -> tuple[list[Cell], tuple[str, ...]]:

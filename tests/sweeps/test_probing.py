@@ -70,3 +70,18 @@ def test_both_curves_have_their_place() -> None:
     assert list(place({"way": "noise", "kept": 4, "duration": "epochs:40"})) == [Mark("probe of all layers redrawn")]
     (tuned,) = place({"way": "finetune", "kept": 0, "duration": "steps:450"})
     assert (tuned.x, "steps:450" in tuned.line) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"way": "probe", "kept": "0"}, r"there is way=finetune\. Beside the others there is kept=1,2,3,4\."),
+        ({"way": "noise", "kept": "2"}, r"there is way=probe,finetune\. Beside the others there is kept=4\."),
+    ],
+)
+@pytest.mark.parametrize("smoke", [False, True])
+def test_values_that_do_not_go_together_say_what_does(
+    store: Store, given: dict[str, str], said: str, smoke: bool
+) -> None:
+    with pytest.raises(ValueError, match=rf"no cell for these values\. Beside the others {said}$"):
+        plan(sweep, store, {"task": "sentiment"} | given, smoke=smoke)

@@ -159,3 +159,17 @@ def test_every_figure_is_drawn_from_any_model(encoder: str, toy: str, store: Sto
     assert {"redrawn layers five times as fast", "all at one rate"} <= lines["faster"]
     assert {"norms kept", "norms reset"} <= lines["keep_layer_norm"]
     assert {"layers in order", "all layers redrawn"} <= lines["permutations"]
+
+
+@pytest.mark.parametrize("change", ["0011,000111", "000111", "order:3/6", "order:11/4", "first:0/4", "0110,1011"])
+def test_a_change_that_no_experiment_has_is_refused(store: Store, change: str) -> None:
+    wrong = change.rpartition(",")[2]
+    with pytest.raises(
+        ValueError, match=rf"axis change: {wrong} is in no experiment on world-bert, which has 4 layers: w"
+    ):
+        plan(sweep, store, {"change": change})
+
+
+def test_a_change_of_another_experiment_says_which(store: Store) -> None:
+    with pytest.raises(ValueError, match=r"there is experiment=progressive,.*faster\. .* there is change=0000,"):
+        plan(sweep, store, {"experiment": "singles", "change": "0011"})
