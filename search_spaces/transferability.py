@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.axis import Axis, By, Point, Suited, choices
@@ -74,6 +75,13 @@ SCHEMES = by_scale(tiny=("bert", "matched"), small=("bert", "matched"), paper="b
 """The paper has no control of matched noise."""
 
 
+def schemes() -> Axis:
+    """An axis of how redrawn weights are drawn; the first alone where none are: of others the runs would be the same."""
+    from search_spaces.finetuning import schemes as plain
+
+    return replace(plain(SCHEMES), choose=lambda values, point: values[:1] if ":" in point["change"] else values)
+
+
 def seeds() -> Axis:
     """The seeds of each experiment.
 
@@ -130,15 +138,13 @@ def _changes(experiment: str, layers: int) -> tuple[str, ...]:
 
 
 def changed(model: str, change: str, *, scheme: str, seed: int, layer_norm: str) -> Init | None:
-    """A model with a change; None: the control of matched noise where nothing is drawn, or a permutation that is none."""
+    """A model with a change; None: a permutation that is none."""
     import plm
 
     what, _, numbers = change.partition(":")
     if not numbers:
         return plm.reinit(model, change, scheme=scheme, seed=seed, layer_norm=layer_norm)
     number, layers = map(int, numbers.split("/"))
-    if scheme == "matched":
-        return None
     if what == "first":
         return plm.drop(model, range(number, layers))
     order = plm.permutation(number, layers)

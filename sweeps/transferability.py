@@ -17,7 +17,7 @@ from plm import RunSpec, finetune
 from plm.duration import parse
 from search_spaces import transferability as paper
 from search_spaces.data_sizes import data_sizes
-from search_spaces.finetuning import durations, learning_rates, models, schemes, tasks
+from search_spaces.finetuning import durations, learning_rates, models, tasks
 from sweeps.engine.drawing import Correlation
 from sweeps.engine.launch import launch
 from sweeps.engine.sweep import Sweep
@@ -25,10 +25,10 @@ from sweeps.papers.tamkin2020 import FIGURES
 
 
 def run(
-    *, scale: str, experiment: str, model: str, task: str, size: int, duration: str, lr: float, scheme: str, change: str,
+    *, scale: str, experiment: str, model: str, task: str, size: int, duration: str, lr: float, change: str, scheme: str,
     seed: int,
 ) -> RunSpec | None:  # fmt: skip
-    """Fine-tune or probe a changed model; noise is matched where some is drawn."""
+    """Fine-tune or probe a changed model."""
     norm = "keep" if experiment == "keep_layer_norm" else "reset"
     init = paper.changed(model, change, scheme=scheme, seed=seed, layer_norm=norm)
     if init is None:
@@ -50,8 +50,8 @@ sweep = Sweep(
         "size": data_sizes(paper.SIZES),
         "duration": durations(paper.DURATIONS),
         "lr": learning_rates(paper.RATES),
-        "scheme": schemes(paper.SCHEMES),
         "change": paper.changes(),
+        "scheme": paper.schemes(),
         "seed": paper.seeds(),
     },
     baseline=lambda cell: cell | {"change": paper.unchanged(cell["change"])},

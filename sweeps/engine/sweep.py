@@ -318,7 +318,7 @@ def _product(axes: Mapping[str, Axis | None], pinned: Mapping[str, Any], so_far:
     values = (
         (pinned[name],)
         if axis is None
-        else dict.fromkeys(concrete for value in axis.values for concrete in axis.expand(value, so_far))
+        else axis.choose(tuple(dict.fromkeys(c for value in axis.values for c in axis.expand(value, so_far))), so_far)
     )
     for value in values:
         yield from _product(axes, pinned, {**so_far, name: value})

@@ -173,3 +173,16 @@ def test_a_change_that_no_experiment_has_is_refused(store: Store, change: str) -
 def test_a_change_of_another_experiment_says_which(store: Store) -> None:
     with pytest.raises(ValueError, match=r"there is experiment=progressive,.*faster\. .* there is change=0000,"):
         plan(sweep, store, {"experiment": "singles", "change": "0011"})
+
+
+@pytest.mark.parametrize("schemes", ["bert,shuffle", "shuffle,bert,released", "matched"])
+def test_what_draws_nothing_is_run_under_one_scheme(store: Store, schemes: str) -> None:
+    """Under another it would be the same run, and another comparison to correct for."""
+    planned = plan(
+        sweep, store, {"experiment": "permutation,probing", "scheme": schemes, "seed": "1", "task": "sentiment"}
+    )
+    there = Counter((cell.point["change"], cell.point["scheme"]) for cell in planned.cells)
+    assert len({change for change, _ in there if ":" in change}) == 9 + 4  # one of the ten permutes nothing
+    assert {scheme for change, scheme in there if ":" in change} == {schemes.partition(",")[0]}
+    assert {scheme for change, scheme in there if change in ("0000", "1111")} == {*schemes.split(",")}
+    assert {*there.values()} == {1}
