@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from plm.models import check_kinds, layer_list, shorter
+from plm.kinds import check_kinds, unlike
+from plm.models import layer_list, shorter
 
 Tensors = dict[str, Tensor]
 
@@ -55,9 +56,11 @@ def graft_layers(model: PreTrainedModel, layers: Iterable[int], donor: PreTraine
         The names of the parameters that changed.
 
     Raises:
-        ValueError: the donor's layers are of another shape, or share their weights.
+        ValueError: the donor's layers are of another shape, do something else, or share their weights.
     """
-    theirs = layer_list(donor)
+    theirs, layers = layer_list(donor), tuple(layers)
+    if differing := unlike(donor.config, model.config, layers):
+        raise ValueError(f"the donor's layers do not fit the model: {', '.join(differing)}.")
     return _write(model, {layer: _tensors(theirs[layer]) for layer in layers})
 
 

@@ -32,7 +32,7 @@ class Init(ABC):
 
     def architecture(self) -> External | Model:
         """The model that is built, followed through the lineage to where it is spelt out."""
-        return self.origin.run.init.architecture() if isinstance(self.origin, Checkpoint) else self.origin
+        return architecture(self.origin)
 
     @property
     def position(self) -> int:
@@ -46,6 +46,11 @@ class Init(ABC):
     def afresh(self, model: PreTrainedModel) -> list[str]:
         """The names of all parameters of what was drawn afresh, those that kept their values included."""
         return []
+
+
+def architecture(source: Source | Model) -> External | Model:
+    """The architecture of a source of weights."""
+    return source.run.init.architecture() if isinstance(source, Checkpoint) else source
 
 
 def treatable(source: Source) -> Shape:

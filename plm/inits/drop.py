@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from plm.inits import Init, check_layers, treatable
-from plm.models import Model, check_kinds, with_layers
+from plm.kinds import check_kinds
+from plm.models import Model, with_layers
 from plm.spec import Source
 
 if TYPE_CHECKING:

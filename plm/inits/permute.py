@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from plm.inits import Init, treatable
-from plm.models import check_kinds
+from plm.kinds import check_kinds
 from plm.spec import Source
 
 if TYPE_CHECKING:

@@ -8,10 +8,8 @@ sizes.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -123,7 +121,7 @@ def shape(source: Source | Model) -> Shape:
     if isinstance(source, Checkpoint):
         return shape(source.run.init.architecture())
     where = source.kind if isinstance(source, Model) else str(Path(source.path) / "config.json")
-    return _shape(_document(source), where)
+    return _shape(document(source), where)
 
 
 def architecture(name: str, **fields: Any) -> Model:
@@ -201,8 +199,6 @@ PLAIN = (
     *("deberta", "openai-gpt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt"),
 )
 """Families whose feed-forward is two matrices. The layers of all others are counted."""
-ALIKE = tuple(family for family in PLAIN if family != "gpt_neo")
-"""Families whose layers are of one kind, known without asking transformers, which takes seconds to import."""
 KINDS = (
     *("layer_types", "attention_layers", "layers_block_type", "mlp_layer_types", "no_rope_layers", "attention_window"),
 )
@@ -302,53 +298,11 @@ def with_layers(architecture: External | Model, count: int) -> Model:
         architecture = known_shape(architecture)
     if isinstance(architecture, Model) and not isinstance(architecture, Configured):
         return dataclasses.replace(architecture, num_hidden_layers=count)  # type: ignore[type-var]
-    config = _document(architecture)
+    config = document(architecture)
     return Configured(canonical(config | shorter(config, count)))
 
 
-def check_kinds(
-    architecture: External | Model | PreTrainedConfig, came_from: Sequence[int], becomes: Model | None = None
-) -> None:
-    """Refuse to move a layer to the place of another kind, in families that alternate kinds of layers.
-
-    Args:
-        architecture: Whose layers are moved.
-        came_from: The layer that comes to each place.
-        becomes: Whose places they come to; None: its own.
-
-    Raises:
-        ValueError: a layer would become what it was not trained as.
-    """
-    own = kinds(architecture)
-    places = kinds(becomes) if becomes else own
-    for place, layer in enumerate(came_from if own else ()):
-        if own[layer] != places[place]:
-            raise ValueError(
-                f"layer {layer} ({own[layer]}) would come to place {place} ({places[place]}): the model alternates kinds "
-                "of layers, so only layers of one kind can change places."
-            )
-
-
-def kinds(architecture: External | Model | PreTrainedConfig) -> tuple[str, ...]:
-    """What each layer is, in families that have several kinds (full and sliding attention, say); of others nothing."""
-    if isinstance(architecture, External | Model):
-        document = _document(architecture)
-        return () if document["model_type"] in ALIKE else _derived_kinds(json.dumps(document))
-    found = [getattr(architecture, name, None) for name in KINDS]
-    lists = [each for each in found if isinstance(each, list | tuple) and len(each) == architecture.num_hidden_layers]
-    return tuple(", ".join(map(str, each)) for each in zip(*lists, strict=True))
-
-
-@functools.lru_cache(maxsize=256)
-def _derived_kinds(config: str) -> tuple[str, ...]:
-    """The kinds that a config.json stands for; a configuration's class derives what it does not spell out."""
-    from transformers import AutoConfig
-
-    document = json.loads(config)
-    return kinds(type(AutoConfig.for_model(document["model_type"])).from_dict(document))
-
-
-def _document(architecture: External | Model) -> dict[str, Any]:
+def document(architecture: External | Model) -> dict[str, Any]:
     """The fields of a config.json."""
     if isinstance(architecture, External) and is_stand_in(architecture):
         return known_shape(architecture).sizes()

@@ -18,7 +18,8 @@ from tiny import perturbed, save_model
 
 import plm
 from plm.build import Cache, build
-from plm.models import check_kinds, layers, with_layers
+from plm.kinds import check_kinds
+from plm.models import layers, with_layers
 from plm.rearrange import graft_layers, keep_layers, permute_layers
 from plm.spec import RunSpec
 from plm.store import Store
@@ -353,6 +354,34 @@ def test_a_donor_of_another_shape_is_refused(bert, folder, monkeypatch, donor, s
     monkeypatch.setitem(MORE, "narrow", of_type("bert", intermediate_size=48))
     with pytest.raises(ValueError, match=said):
         plm.graft(bert, "0001", folder(**donor))
+
+
+SLIDING = {"head_dim": 8, "num_key_value_heads": 2, "use_sliding_window": True, "sliding_window": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "donor", "said"),
+    [
+        ("bert", {}, {"hidden_act": "relu"}, "hidden_act relu and gelu"),
+        ("gpt2", {}, {"activation_function": "relu"}, "activation_function relu and gelu_new"),
+        ("distilbert", {}, {"activation": "relu"}, "activation relu and gelu"),
+        (
+            "qwen3",
+            {"layer_types": ["full_attention"] * 2, **SLIDING},
+            {"layer_types": ["full_attention", "sliding_attention"], **SLIDING},
+            "layer 1 sliding_attention and full_attention",
+        ),
+    ],
+)
+def test_a_donor_whose_layers_do_something_else_is_refused(name, own, donor, said, tmp_path):
+    """Its tensors have the same shapes."""
+    bodies = [transformers.AutoModel.from_config(of_type(name, **changes).config()) for changes in (own, donor)]
+    origin, other = (save_model(body, tmp_path / str(i)) for i, body in enumerate(bodies))
+    for refused in (lambda: plm.graft(origin, "01", other), lambda: graft_layers(bodies[0], (1,), bodies[1])):
+        with pytest.raises(ValueError, match=rf"donor's layers do not fit the model: {said}\."):
+            refused()
+    if name == "qwen3":  # the layers below are of one kind in both
+        assert plm.graft(origin, "10", other).layers == (0,)
 
 
 @pytest.mark.parametrize("name", SHARED)
