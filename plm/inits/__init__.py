@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from plm.models import Model, Shape, shape, shared_layers_message
+from plm.outline import check_one_list
 from plm.spec import Checkpoint, External, Source
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ def treatable(source: Source) -> Shape:
     """The shape of a model whose layers can be treated one by one.
 
     Raises:
-        ValueError: its layers share weights.
+        ValueError: its layers share weights, or are not one list.
     """
     found = shape(source)
+    if found.unlisted:
+        check_one_list(found.unlisted)
     if found.shared:
         raise ValueError(shared_layers_message(found.model_type, found.num_hidden_layers, found.sharing))
     return found
