@@ -323,6 +323,7 @@ def test_a_shortened_model_knows_its_length(bert, pretrain, finetune):
         (lambda bert, other: plm.permute(bert, (0, 1, 2)), "name each of the layers 0 to 3 once"),
         (lambda bert, other: plm.permute(bert, (0, 1, 1, 2)), "name each of the layers 0 to 3 once"),
         (lambda bert, other: plm.Permute(plm.external(bert), (0, 1, 2, 3)), r"that is Load\(origin\)"),
+        (lambda bert, other: plm.permute(bert, plm.permutation(2**32, 4)), "its seeds are 0 to 4294967295"),
         (lambda bert, other: plm.drop(bert, "1111"), "all 4 layers would be dropped: keep one"),
         (lambda bert, other: plm.drop(bert, [4]), "has 4 layers, 0 to 3 from the input side"),
         (lambda bert, other: plm.drop(bert, "01"), "write 4 characters 0 or 1"),
