@@ -6,7 +6,8 @@ as fast. `scale=paper` is bert-base-uncased on SST-2, QNLI and CoLA with the pap
 `small` has fewer of each, for a model and tasks of your own; `tiny` is the embedded default.
 
 Source: Tamkin et al. 2020. Weights are redrawn as the text says; `scheme=released` as their code does. What differs: the
-computation is in bfloat16 where the body is trained, and probes read without dropout.
+computation is in bfloat16 where the body is trained, and probes read without dropout. A checkpoint without a pooler (at
+`scale=tiny`, and RoBERTa's) gets one as part of the head, so that its probe is no linear classifier.
 Hypothesis: which layers are missed depends on the task and on how much data there is, and probing does not tell.
 Cost and result: see --dry-run and --table.
 """

@@ -13,6 +13,7 @@ from plm import Store, stand_ins
 from sweeps.engine import launch, panels, results
 from sweeps.engine.plan import Cell, plan
 from sweeps.engine.sweep import Point, points
+from sweeps.papers import tamkin2020
 from sweeps.papers.tamkin2020 import FIGURES
 from sweeps.transferability import sweep
 
@@ -130,6 +131,14 @@ def test_hours_are_flops_over_the_rate(store: Store, capsys: pytest.CaptureFixtu
     assert hours[0] == pytest.approx(2 * hours[1], rel=0.01)
     assert launch.main(sweep, ["scale=paper", "--table", "--store", str(store.root)]) == 2  # to run, it must be fetched
     assert "could not be had" in capsys.readouterr().err
+
+
+def test_the_figure_says_where_a_probe_is_not_linear() -> None:
+    cell = {"experiment": "probing", "change": "first:2/4"}
+    named = {
+        model: [m.line for m in tamkin2020.progressive(cell | {"model": model})] for model in ("world-bert", "tiny")
+    }
+    assert named == {"world-bert": ["probe, not linear (pooler trained too)"], "tiny": ["probe"]}
 
 
 def test_every_figure_is_drawn_from_any_model(encoder: str, toy: str, store: Store) -> None:
