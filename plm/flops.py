@@ -1,7 +1,6 @@
 """The weights that a token meets in a model's layers, counted: for families whose feed-forward no list describes.
 
-The layers are built without memory for their weights. A matrix is met by every token; a stack of experts by the share
-of them that a token is sent to.
+A matrix is met by every token; a stack of experts by the share of them that a token is sent to.
 """
 
 from __future__ import annotations
@@ -26,16 +25,12 @@ def layer_weights(config: str) -> float | None:
     Args:
         config: config.json.
     """
-    import torch
-    from transformers import AutoConfig, AutoModel
-
     from plm.models import layers
+    from plm.outline import outline
 
-    document = json.loads(config)
-    family = document["model_type"]
+    family = json.loads(config)["model_type"]
     try:
-        with torch.device("meta"):
-            model = AutoModel.from_config(type(AutoConfig.for_model(family)).from_dict(document))
+        model = outline(config)
         return sum(_met(parameter, model.config) for layer in layers(model) for parameter in _matrices(layer))
     except Exception as error:  # transformers raises a different type for each kind of misfit
         warnings.warn(
@@ -56,8 +51,9 @@ def _met(parameter: nn.Parameter, config: Any) -> float:
     Raises:
         ValueError: it is a stack of matrices whose use the configuration does not explain.
     """
-    if parameter.ndim == 2:
-        return parameter.numel()
+    heads = getattr(config, "num_attention_heads", 1)
+    if parameter.ndim == 2 or tuple(parameter.shape[1:]) == (heads, config.hidden_size // heads):
+        return parameter.numel()  # as XLNet keeps its matrices, the heads apart
     experts, chosen = (
         next((getattr(config, n) for n in names if hasattr(config, n)), None) for names in (EXPERTS, CHOSEN)
     )

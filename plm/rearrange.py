@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from plm.models import check_kinds, layer_list, shorter
+from plm.kinds import check_kinds, unlike
+from plm.models import layer_list, shorter
 
 Tensors = dict[str, Tensor]
 
@@ -25,7 +26,7 @@ def permute_layers(model: PreTrainedModel, order: Sequence[int]) -> list[str]:
     Raises:
         ValueError: layers that are not alike, of different kinds, or that share their weights.
     """
-    check_kinds(model.config.to_dict(), order)
+    check_kinds(model.config, order)
     held = [_tensors(layer) for layer in layer_list(model)]
     return _write(model, {place: held[origin] for place, origin in enumerate(order)})
 
@@ -39,7 +40,7 @@ def keep_layers(model: PreTrainedModel, kept: Sequence[int]) -> list[str]:
     Raises:
         ValueError: as `permute_layers`.
     """
-    check_kinds(model.config.to_dict(), kept)
+    check_kinds(model.config, kept)
     layers = layer_list(model)
     changed = _write(model, {place: _tensors(layers[origin]) for place, origin in enumerate(kept)})
     del layers[len(kept) :]
@@ -55,9 +56,11 @@ def graft_layers(model: PreTrainedModel, layers: Iterable[int], donor: PreTraine
         The names of the parameters that changed.
 
     Raises:
-        ValueError: the donor's layers are of another shape, or share their weights.
+        ValueError: the donor's layers are of another shape, do something else, or share their weights.
     """
-    theirs = layer_list(donor)
+    theirs, layers = layer_list(donor), tuple(layers)
+    if differing := unlike(donor.config, model.config, layers):
+        raise ValueError(f"the donor's layers do not fit the model: {', '.join(differing)}.")
     return _write(model, {layer: _tensors(theirs[layer]) for layer in layers})
 
 

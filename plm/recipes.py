@@ -21,6 +21,7 @@ from plm.models import OFFSET, Model, Shape, shape
 from plm.objectives import Objective
 from plm.objectives.classify import Classify
 from plm.objectives.mlm import MaskedLM
+from plm.outline import check_one_list
 from plm.spec import AdamW, Checkpoint, External, RunSpec, Seeds, Source
 from plm.tasks import Task, resolve
 
@@ -64,14 +65,17 @@ def finetune(
             both redrawn and trained it is 1, so that baselines are shared.
 
     Raises:
-        ValueError: an unknown task or model, or more examples than there are; a `redrawn_lr` for an init that redraws
+        ValueError: an unknown task or model, or more examples than there are; a model whose layers are not one list; a `redrawn_lr` for an init that redraws
             nothing and is no plain model.
     """
     task = resolve(task)
     start = init if isinstance(init, Init) else Load(model(init))
     if isinstance(start, Load) or trained != "all":
         redrawn_lr = 1.0
-    seq_len = min(seq_len, shape(start.architecture()).max_seq_len)
+    built = shape(start.architecture())
+    if built.unlisted:
+        check_one_list(built.unlisted)
+    seq_len = min(seq_len, built.max_seq_len)
     return RunSpec(
         objective=Classify(task.num_labels),
         init=start,

@@ -22,6 +22,8 @@ class Axis:
     """How an item is written, for `--help` and messages."""
     expand: Callable[[Any, Point], tuple[Any, ...]] = lambda value, point: (value,)
     """A value, symbolic or not, to concrete ones, given the axes before."""
+    choose: Callable[[tuple[Any, ...], Point], tuple[Any, ...]] = lambda values, point: values
+    """Of all concrete values those that mean something, given the axes before."""
 
     def read(self, text: str) -> Axis:
         """The axis with the values of a comma-separated text instead of its own."""

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from search_spaces.axis import Axis
+from search_spaces.seeds import MOST
 
 if TYPE_CHECKING:
     from plm.inits import Init
@@ -49,16 +50,22 @@ def _depth(model: str) -> int:
 
 
 def _parse(text: str) -> tuple[str, ...]:
+    from plm.inits.permute import LARGEST
     from plm.inits.reinit import SCHEMES
     from plm.registry import unknown
 
-    if text == OWN or re.fullmatch(r"\d+(-\d+)*", text):
+    if text == OWN or re.fullmatch(r"\d+(-\d+)+", text):
         return (text,)
     if text.startswith(REDRAWN):
         if text.removeprefix(REDRAWN) not in SCHEMES:
             raise unknown("scheme", text.removeprefix(REDRAWN), SCHEMES)
         return (text,)
-    start, _, end = text.partition(":")
-    if not (start.isdecimal() and end.isdecimal() and int(start) < int(end)):
+    first, colon, end = text.partition(":")
+    if not re.fullmatch(r"\d+(:\d+)?", text) or (colon and int(first) >= int(end)):
         raise ValueError(f"{text!r} is not an order of layers: write {FORM}.")
-    return tuple(map(str, range(int(start), int(end))))
+    seeds = range(int(first), int(end) if colon else int(first) + 1)
+    if seeds.stop - seeds.start > MOST:
+        raise ValueError(f"{text!r} are {seeds.stop - seeds.start:,} orders: a sweep takes {MOST:,} at most.")
+    if seeds[-1] > LARGEST:
+        raise ValueError(f"{text!r}: the seeds of permutations are 0 to {LARGEST}.")
+    return tuple(map(str, seeds))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from search_spaces.axis import Axis
 
 MOST = 100_000
+"""Values of one axis that a sweep takes."""
 
 
 def seeds(count: int) -> Axis:

@@ -6,7 +6,9 @@ twelve layers), or how many are kept for a probe (`first:4/12`).
 
 from __future__ import annotations
 
+import functools
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.axis import Axis, By, Point, Suited, choices
@@ -73,6 +75,13 @@ SCHEMES = by_scale(tiny=("bert", "matched"), small=("bert", "matched"), paper="b
 """The paper has no control of matched noise."""
 
 
+def schemes() -> Axis:
+    """An axis of how redrawn weights are drawn; the first alone where none are: of others the runs would be the same."""
+    from search_spaces.finetuning import schemes as plain
+
+    return replace(plain(SCHEMES), choose=lambda values, point: values[:1] if ":" in point["change"] else values)
+
+
 def seeds() -> Axis:
     """The seeds of each experiment.
 
@@ -102,17 +111,24 @@ def changes() -> Axis:
         return (text,)
 
     def expand(value: str, point: Point) -> tuple[str, ...]:
-        there = _changes(point)
-        return there if value == "each" else tuple(change for change in there if change == value)
+        from plm.models import shape
+        from plm.recipes import model
+
+        layers = shape(model(point["model"])).num_hidden_layers
+        there = _changes(point["experiment"], layers)
+        if value != "each" and not any(value in _changes(experiment, layers) for experiment in EXPERIMENTS):
+            raise ValueError(
+                f"axis change: {value} is in no experiment on {point['model']}, which has {layers} layers: write a mask that "
+                f"they have, such as {'1'.rjust(layers, '0')}; order:1/{layers} to order:{PERMUTATIONS[-1]}/{layers}; "
+                f"first:1/{layers} to first:{layers}/{layers}; or each."
+            )
+        return there if value == "each" else (value,) if value in there else ()
 
     return Axis(("each",), parse, "masks such as 000111, order:3/6, first:4/6, or each", expand)
 
 
-def _changes(point: Point) -> tuple[str, ...]:
-    from plm.models import shape
-    from plm.recipes import model
-
-    layers, experiment = shape(model(point["model"])).num_hidden_layers, point["experiment"]
+@functools.cache
+def _changes(experiment: str, layers: int) -> tuple[str, ...]:
     found = [mask for word in EXPERIMENTS[experiment] for mask in spelled(word, layers)]
     if experiment == "permutation":
         found += [f"order:{seed}/{layers}" for seed in PERMUTATIONS]
@@ -122,15 +138,13 @@ def _changes(point: Point) -> tuple[str, ...]:
 
 
 def changed(model: str, change: str, *, scheme: str, seed: int, layer_norm: str) -> Init | None:
-    """A model with a change; None: the control of matched noise where nothing is drawn, or a permutation that is none."""
+    """A model with a change; None: a permutation that is none."""
     import plm
 
     what, _, numbers = change.partition(":")
     if not numbers:
         return plm.reinit(model, change, scheme=scheme, seed=seed, layer_norm=layer_norm)
     number, layers = map(int, numbers.split("/"))
-    if scheme == "matched":
-        return None
     if what == "first":
         return plm.drop(model, range(number, layers))
     order = plm.permutation(number, layers)

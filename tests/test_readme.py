@@ -68,6 +68,13 @@ def test_the_map_names_what_is_there() -> None:
             ), name
 
 
+def test_the_words_for_masks_are_all_there() -> None:
+    from search_spaces.masks import WORDS, families
+
+    said = README.partition("**A mask** is")[2].partition("**A model** is")[0]
+    assert {*WORDS, *families()} <= set(re.findall(r"`(\w+)[:\w]*`", said))
+
+
 def test_the_new_masks_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from search_spaces import masks
 

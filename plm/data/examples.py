@@ -21,6 +21,10 @@ LENGTH_WINDOW = 50
 """Batches are sorted by length within windows of this many: as good as sorting everything, and still shuffled."""
 
 
+class TooFew(ValueError):
+    """A task has fewer examples than were asked for."""
+
+
 @dataclass(frozen=True)
 class Examples:
     """A task's training rows, or `size` of them."""
@@ -37,7 +41,7 @@ class Examples:
     def __post_init__(self) -> None:
         there = self.task.counts[0]
         if self.size is not None and not 0 < self.size <= there:
-            raise ValueError(
+            raise TooFew(
                 f"task {self.task.name} has {there:,} training examples; {self.size:,} were asked for. "
                 f"Choose a size from 1 to {there}, or all."
             )

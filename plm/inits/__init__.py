@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from plm.models import Model, Shape, shape, shared_layers_message
+from plm.outline import check_one_list
 from plm.spec import Checkpoint, External, Source
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Init(ABC):
 
     def architecture(self) -> External | Model:
         """The model that is built, followed through the lineage to where it is spelt out."""
-        return self.origin.run.init.architecture() if isinstance(self.origin, Checkpoint) else self.origin
+        return architecture(self.origin)
 
     @property
     def position(self) -> int:
@@ -48,13 +49,20 @@ class Init(ABC):
         return []
 
 
+def architecture(source: Source | Model) -> External | Model:
+    """The architecture of a source of weights."""
+    return source.run.init.architecture() if isinstance(source, Checkpoint) else source
+
+
 def treatable(source: Source) -> Shape:
     """The shape of a model whose layers can be treated one by one.
 
     Raises:
-        ValueError: its layers share weights.
+        ValueError: its layers share weights, or are not one list.
     """
     found = shape(source)
+    if found.unlisted:
+        check_one_list(found.unlisted)
     if found.shared:
         raise ValueError(shared_layers_message(found.model_type, found.num_hidden_layers, found.sharing))
     return found

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from plm.inits import Init, check_layers, treatable
-from plm.models import Model, check_kinds, with_layers
+from plm.kinds import check_kinds
+from plm.models import Model, with_layers
 from plm.spec import Source
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Drop(Init):
             raise ValueError("no layer to drop: that is Load(origin). plm.drop chooses between the two.")
         if len(self.layers) == count:
             raise ValueError(f"all {count} layers would be dropped: keep one at least.")
-        check_kinds(super().architecture(), self.kept)
+        check_kinds(super().architecture(), self.kept, self.architecture())
 
     @property
     def kept(self) -> tuple[int, ...]:

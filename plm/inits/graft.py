@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from plm.inits import Init, check_layers, treatable
+from plm.inits import Init, architecture, check_layers, treatable
+from plm.kinds import unlike
 from plm.spec import Source, digest
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ FITTING = (
     "intermediate_size",
     "gated",
 )
-"""What two models must agree on for a layer to mean the same in both; vocabularies may differ."""
+"""What two models must agree on for a layer to mean the same in both, besides `plm.kinds.unlike`; vocabularies may differ."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,19 @@ class Graft(Init):
 
     def __post_init__(self) -> None:
         origin, donor = treatable(self.origin), treatable(self.donor)
-        differing = [name for name in FITTING if getattr(origin, name) != getattr(donor, name)]
-        if differing:
-            raise ValueError(
-                "the donor's layers do not fit the model: "
-                + ", ".join(f"{name} {getattr(donor, name)} and {getattr(origin, name)}" for name in differing)
-                + ". Choose a donor of the same shape."
-            )
+        both = [(name, getattr(donor, name), getattr(origin, name)) for name in FITTING]
+        self._refuse([f"{name} {theirs} and {own}" for name, theirs, own in both if theirs != own])
         check_layers(self.layers, origin.num_hidden_layers)
+        self._refuse(unlike(architecture(self.donor), architecture(self.origin), self.layers))
         if not self.layers or digest(self.donor) == digest(self.origin):
             raise ValueError("nothing comes from elsewhere: that is Load(origin). plm.graft chooses between the two.")
+
+    def _refuse(self, differing: list[str]) -> None:
+        if differing:
+            raise ValueError(
+                f"the donor's layers do not fit the model: {', '.join(differing)}. Choose a donor of the same shape, whose "
+                "layers do the same."
+            )
 
     def apply(self, model: PreTrainedModel, read: Read) -> list[str]:
         """Copy the donor's layers; the names of the parameters that changed."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from plm.inits import Init, treatable
-from plm.models import check_kinds
+from plm.kinds import check_kinds
 from plm.spec import Source
 
 if TYPE_CHECKING:
@@ -42,8 +42,18 @@ class Permute(Init):
         return permute_layers(model, self.order)
 
 
+LARGEST = 2**32 - 1
+"""The largest seed of a permutation, which is NumPy's."""
+
+
 def permutation(seed: int, num_layers: int) -> tuple[int, ...]:
-    """A random order of the layers, the one that Tamkin et al. 2020 drew with this seed (1 to 10 in the paper)."""
+    """A random order of the layers, the one that Tamkin et al. 2020 drew with this seed (1 to 10 in the paper).
+
+    Raises:
+        ValueError: a seed that NumPy does not take.
+    """
     import numpy as np
 
+    if not 0 <= seed <= LARGEST:
+        raise ValueError(f"a permutation of seed {seed}: its seeds are 0 to {LARGEST}.")
     return tuple(int(layer) for layer in np.random.RandomState(seed).permutation(num_layers))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -122,7 +121,7 @@ def shape(source: Source | Model) -> Shape:
     if isinstance(source, Checkpoint):
         return shape(source.run.init.architecture())
     where = source.kind if isinstance(source, Model) else str(Path(source.path) / "config.json")
-    return _shape(_document(source), where)
+    return _shape(document(source), where)
 
 
 def architecture(name: str, **fields: Any) -> Model:
@@ -200,6 +199,10 @@ PLAIN = (
     *("deberta", "openai-gpt", "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt"),
 )
 """Families whose feed-forward is two matrices. The layers of all others are counted."""
+KINDS = (
+    *("layer_types", "attention_layers", "layers_block_type", "mlp_layer_types", "no_rope_layers", "attention_window"),
+)
+"""What the families call the list that says of each layer what it is."""
 
 
 def _shape(config: dict[str, Any], where: str) -> Shape:
@@ -295,31 +298,11 @@ def with_layers(architecture: External | Model, count: int) -> Model:
         architecture = known_shape(architecture)
     if isinstance(architecture, Model) and not isinstance(architecture, Configured):
         return dataclasses.replace(architecture, num_hidden_layers=count)  # type: ignore[type-var]
-    config = _document(architecture)
+    config = document(architecture)
     return Configured(canonical(config | shorter(config, count)))
 
 
-def check_kinds(architecture: External | Model | dict[str, Any], came_from: Sequence[int]) -> None:
-    """Refuse to move a layer to the place of another kind, in families that alternate kinds of attention.
-
-    Args:
-        architecture: Or the fields of its config.json.
-        came_from: The layer that comes to each place.
-
-    Raises:
-        ValueError: a layer would become what it was not trained as.
-    """
-    config = architecture if isinstance(architecture, dict) else _document(architecture)
-    kinds: Sequence[str] = config.get("layer_types") or ()
-    for place, layer in enumerate(came_from if kinds else ()):
-        if kinds[layer] != kinds[place]:
-            raise ValueError(
-                f"layer {layer} ({kinds[layer]}) would come to place {place} ({kinds[place]}): the model alternates kinds "
-                "of layers, so only layers of one kind can change places."
-            )
-
-
-def _document(architecture: External | Model) -> dict[str, Any]:
+def document(architecture: External | Model) -> dict[str, Any]:
     """The fields of a config.json."""
     if isinstance(architecture, External) and is_stand_in(architecture):
         return known_shape(architecture).sizes()
@@ -333,8 +316,11 @@ def shorter(config: dict[str, Any], count: int) -> dict[str, Any]:
     names = [name for name in ("num_hidden_layers", *ALIASES["num_hidden_layers"]) if config.get(name) is not None]
     before = {config[name] for name in names}
     own_groups = ["num_hidden_groups"] if config.get("num_hidden_groups") in before else []
-    kinds = {"layer_types": config["layer_types"][:count]} if config.get("layer_types") else {}
-    return dict.fromkeys([*names, *own_groups], count) | kinds
+    spelled = {name: config[name][:count] for name in KINDS if isinstance(config.get(name), list | tuple)}
+    if config.get("model_type") == "gpt_neo":  # which spells them as lists and how often each is repeated
+        there = [kind for some, times in config.get("attention_types") or () for _ in range(times) for kind in some]
+        spelled["attention_types"] = [[(there or ["global", "local"] * count)[:count], 1]]
+    return dict.fromkeys([*names, *own_groups], count) | spelled
 
 
 def shared_layers_message(name: str, count: int, sharing: str = "all") -> str:

@@ -3,20 +3,20 @@
 import random
 
 from search_spaces.masks import bits
-
-MOST = 16
-"""Layers up to which all masks can be listed."""
+from search_spaces.seeds import MOST
 
 
 def masks(num_layers: int, count: int, seed: int = 0) -> tuple[str, ...]:
     """Masks drawn without repetition, in random order; all of them where there are no more.
 
     Raises:
-        ValueError: all would be more than can be run.
+        ValueError: more than can be run.
     """
+    if min(count, 2**num_layers) > MOST:
+        raise ValueError(
+            f"uniform:{count} of {2**num_layers:,} masks of {num_layers} layers: a sweep takes {MOST:,} at most."
+        )
     if count >= 2**num_layers:
-        if num_layers > MOST:
-            raise ValueError(f"uniform:{count}: {2**num_layers:,} masks of {num_layers} layers; ask for fewer.")
         return tuple(f"{number:0{num_layers}b}" for number in range(2**num_layers))
     dice = random.Random(seed)  # of its methods only random() is promised to stay the same
     found: dict[str, None] = {}

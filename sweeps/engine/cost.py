@@ -113,6 +113,11 @@ def _estimated_length(spec: RunSpec, task: Task, store: Store) -> float:
     return float(np.mean([len(ids) for ids, _ in tokenizers.encode(tokenizer, texts, spec.seq_len)]))
 
 
+def rate_of(plan: Plan, given: float | None) -> float | None:
+    """FLOPs a second by which a plan is priced; None: it is probed."""
+    return given or (RATE if plan.unresolved else None)
+
+
 def counted(plan: Plan, store: Store, rate: float, *, live: bool = False) -> Cost:
     """What is missing of a plan by arithmetic alone; the seconds are those of one GPU at so many FLOPs a second.
 
@@ -154,16 +159,28 @@ def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, l
     )
 
 
-def bound(shown: Plan, runs: int, store: Store, resources: Resources, concurrency: int, local: bool) -> Cost:
+def bound(
+    shown: Plan,
+    runs: int,
+    store: Store,
+    resources: Resources,
+    concurrency: int,
+    local: bool,
+    rate: float | None = None,
+) -> Cost:
     """What a search costs at most: its parents, and `runs` runs that are each as costly as the costliest that is shown.
 
     Args:
         shown: A plan of some configurations that the search may ask for, and of their parents.
+        rate: As `counted`; None: a probe.
     """
     parents = [run_id for run_id in shown.missing if run_id in shown.keep]
     own = [run_id for run_id in shown.runs if run_id not in shown.keep]
     anew = dataclasses.replace(shown, status=shown.status | dict.fromkeys(own, "missing"))
-    one = estimate(anew, store, resources, concurrency, local)
+    if rate:
+        one = counted(anew, store, rate, live=resources.live)
+    else:
+        one = estimate(anew, store, resources, concurrency, local)
     seconds = {r: one.seconds[r] for r in parents} | {f"run {i}": max(one.seconds[r] for r in own) for i in range(runs)}
     work = sum(flops(shown.runs[r], store) for r in parents) + runs * max(flops(shown.runs[r], store) for r in own)
     kept = [_bytes(shown.runs[r], ()) for r in own]
@@ -172,8 +189,8 @@ def bound(shown: Plan, runs: int, store: Store, resources: Resources, concurrenc
     size = sum(_bytes(shown.runs[r], shown.keep[r]) for r in parents) + runs * max(kept)
     wall = sum(seconds[r] for r in parents) + sum(v for r, v in seconds.items() if r not in parents) / concurrency
     start = ACTOR_SECONDS + (0 if local else RAY_SECONDS) if seconds else 0
-    hours, copied = sum(seconds.values()) * resources.gpus / 3600, _copied(anew, store, live=resources.live)
-    return Cost(len(seconds), work, size, seconds, wall + start, hours, copied)
+    gpus, copied = 1 if rate else resources.gpus, _copied(anew, store, live=resources.live)
+    return Cost(len(seconds), work, size, seconds, wall + start, sum(seconds.values()) * gpus / 3600, copied)
 
 
 def _seconds(spec: Spec, each: float, store: Store) -> float:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from plm import stand_ins
 from sweeps.engine.sweep import Sweep, check, described
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
     """Exit status 0: all done; 1: some run failed or diverged; 2: the command was wrong; 130, 143: interrupted, resumable."""
     given = parser(sweep).parse_intermixed_args(arguments)
     try:
-        return _main(sweep, given)
+        with stand_ins.allowed() if given.dry_run else contextlib.nullcontext():
+            return _main(sweep, given)
     except (ValueError, OSError) as error:
         print(f"{given.prog}: {error}", file=sys.stderr)
         return SOME_FAILED if given.started else WRONG
@@ -177,7 +179,6 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from plm import stand_ins
     from plm.store import Store
     from sweeps.engine import show
     from sweeps.engine.plan import plan
@@ -189,8 +190,7 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False)
     if sweep.space:
         return _search(sweep, axes, store, resources, given, console)
-    with stand_ins.allowed() if given.dry_run else contextlib.nullcontext():
-        planned = plan(sweep, store, axes, smoke=given.smoke)
+    planned = plan(sweep, store, axes, smoke=given.smoke)
     for line in planned.left_out:
         console.print(line, highlight=False, soft_wrap=True)
     if given.table:
@@ -223,7 +223,8 @@ def _search(
     if not given.address:
         _check_here(resources)
     if given.dry_run:
-        show.search_cost(asked, trials, store, resources, _concurrency(given), given.local, console)
+        at_a_time = 0 if given.local else _concurrency(given)
+        show.search_cost(asked, trials, store, resources, at_a_time, given.rate, console)
         return DONE
     from sweeps.engine.schedule import Schedule
     from sweeps.engine.search import Explorer

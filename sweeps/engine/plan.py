@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from plm import stand_ins
 from plm.data import tokenizer as tokenizers
-from plm.data.examples import Examples
+from plm.data.examples import Examples, TooFew
 from plm.inits.resume import Resume
 from plm.reading import Reading, Spec
 from plm.spec import Checkpoint, RunSpec
@@ -27,6 +28,8 @@ from sweeps.engine.sweep import Point, Sweep, asked, extremes, points, shrunk
 INCOMPLETE = "incomplete"
 """The status of a finished run that lacks a checkpoint which another run starts from."""
 LARGEST_UNKNOWN_SHARE, PROBED_TEXTS = 0.2, 500
+LISTED = 16
+"""Values that a message names."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,58 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     """
     wanted = points(sweep, given or {})
     if smoke:
-        sweep, wanted = shrunk(sweep), extremes(wanted)
-    cells = [Cell(point, spec) for point in wanted if (spec := sweep.run(**point)) is not None]
-    cells, left_out = _answerable(sweep, cells, given or {})
+        sweep, wanted = shrunk(sweep), extremes(wanted) if wanted else []
+    cells, too_large = _there(sweep, wanted, given or {})
+    cells, unanswerable = _answerable(sweep, cells, given or {})
+    left_out = (*too_large, *unanswerable)
     if not cells:
-        raise ValueError(" ".join(["the sweep has no cell for these values.", *left_out]))
+        raise ValueError(
+            " ".join(["the sweep has no cell for these values.", *(left_out or _others(sweep, given or {}))])
+        )
     return replace(arrange(sweep, cells, store), left_out=left_out, given=dict(given or {}))
+
+
+def _there(sweep: Sweep, wanted: Sequence[Point], given: Mapping[str, str]) -> tuple[list[Cell], list[str]]:
+    """The cells that there are; and in words what a task is too small for, where the sweep allows that."""
+    axis = sweep.optional
+    named = sweep.axis(axis).read(given[axis]).values if axis and axis in given else ()
+    cells, without = list[Cell](), dict[str, list[Point]]()
+    for point in wanted:
+        try:
+            spec = sweep.run(**point)
+        except TooFew as error:
+            if axis is None or point[axis] in named:
+                raise
+            without.setdefault(str(error), []).append(point)
+        else:
+            cells += [Cell(point, spec)] if spec is not None else []
+    return cells, [f"left out: {why}{_gone(sweep, points, cells)}" for why, points in without.items()]
+
+
+def _gone(sweep: Sweep, points: Sequence[Point], cells: Sequence[Cell]) -> str:
+    """Of the first axis that loses values with some points, which: the axes after it lose theirs with them."""
+    for axis in sweep.axes if cells else ():
+        kept = {cell.point[axis] for cell in cells}
+        lost = dict.fromkeys(label(point[axis]) for point in points if point[axis] not in kept)
+        if lost and axis != sweep.optional:
+            return f" Nothing is left of {axis}={','.join(map(str, lost))}."
+    return ""
+
+
+def _others(sweep: Sweep, given: Mapping[str, str]) -> list[str]:
+    """In words, what an axis of the command line may be beside the others, where those alone have cells."""
+    said = []
+    for name in given:
+        others = {other: text for other, text in given.items() if other != name}
+        try:
+            with stand_ins.allowed():  # nothing is fetched to say this
+                cells, _ = _there(sweep, points(sweep, others), others)
+        except ValueError:
+            continue
+        values = dict.fromkeys(str(cell.labels[name]) for cell in cells)
+        more = f" and {len(values) - LISTED} more" if len(values) > LISTED else ""
+        said += [f"Beside the others there is {name}={','.join([*values][:LISTED])}{more}."] * bool(values)
+    return said
 
 
 def _answerable(sweep: Sweep, cells: Sequence[Cell], given: Mapping[str, str]) -> tuple[list[Cell], tuple[str, ...]]:

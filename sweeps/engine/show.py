@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from plm.store import Store
+    from sweeps.engine.cost import Cost
     from sweeps.engine.plan import Plan
     from sweeps.engine.search import Explorer
     from sweeps.engine.setting import Setting
@@ -36,8 +37,7 @@ def grid_cost(
         at_a_time: Runs at a time; 0: one, in this process.
         rate: FLOPs a second of a GPU, for hours by arithmetic; None: a probe, where there is something to be probed.
     """
-    from sweeps.engine.cost import RATE, check_space, counted, detectable, estimate, spreads_of
-    from sweeps.engine.progress import duration
+    from sweeps.engine.cost import check_space, counted, detectable, estimate, rate_of, spreads_of
     from sweeps.engine.results import arms
     from sweeps.engine.teaching import said
 
@@ -49,32 +49,36 @@ def grid_cost(
         f"{len(planned.missing)} to run ({len(parents)} of them parents of others)"
     ]
     lines += [f"{shared} runs answer several cells, as baselines do, which spares {spared}"] * (shared > 0)
-    if planned.unresolved:
-        lines.append(f"known by their numbers alone, not fetched: {', '.join(planned.unresolved)}")
-    lines += said(planned, store, live=resources.live)
+    lines += [*_unresolved(planned), *said(planned, store, live=resources.live)]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
     repeated(planned, console)
-    if rate or planned.unresolved:
-        cost = counted(planned, store, rate or RATE, live=resources.live)
-        hours = f"{cost.gpu_hours:.2f} GPU-hours at {rate or RATE:.1e} FLOPs a second (--rate)"
+    if rate := rate_of(planned, rate):
+        cost = counted(planned, store, rate, live=resources.live)
     else:
         cost = estimate(planned, store, resources, max(1, at_a_time), not at_a_time)
-        hours = (
-            f"about {duration(cost.wall_seconds)} with {max(1, at_a_time)} at a time, {cost.gpu_hours:.2f} GPU-hours"
-        )
-    console.print(f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, {hours}", highlight=False)
+    console.print(_priced(cost, at_a_time, rate), highlight=False)
     if not planned.sweep.by_step:
         console.print(detectable(planned, spreads_of(arms(planned, store))), highlight=False, soft_wrap=True)
     check_space(cost, store)
 
 
 def search_cost(
-    asked: Setting, trials: int, store: Store, resources: Resources, at_a_time: int, local: bool, console: Console
+    asked: Setting,
+    trials: int,
+    store: Store,
+    resources: Resources,
+    at_a_time: int,
+    rate: float | None,
+    console: Console,
 ) -> None:
-    """Print what a search would run at most and what that costs; refuse what does not fit on the disk."""
-    from sweeps.engine.cost import bound, check_space
+    """Print what a search would run at most and what that costs; refuse what does not fit on the disk.
+
+    Args:
+        at_a_time: As `grid_cost`.
+        rate: As `grid_cost`.
+    """
+    from sweeps.engine.cost import bound, check_space, rate_of
     from sweeps.engine.found import tried
-    from sweeps.engine.progress import duration
     from sweeps.engine.teaching import said
 
     known = sum(t.outcome in ("done", "pruned", "diverged") for t in tried(asked, store))
@@ -88,16 +92,33 @@ def search_cost(
         soft_wrap=True,
     )
     shown = asked.shown(store)
+    for line in _unresolved(shown):
+        console.print(line, highlight=False, soft_wrap=True)
     for line in said(shown, store, live=resources.live):
         console.print(f"of the configurations that were looked at, {line}", highlight=False, soft_wrap=True)
-    cost = bound(shown, runs, store, resources, at_a_time, local)
+    rate = rate_of(shown, rate)
+    cost = bound(shown, runs, store, resources, max(1, at_a_time), not at_a_time, rate)
     console.print(
-        f"at most {cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, about {duration(cost.wall_seconds)} with "
-        f"{at_a_time} at a time, {cost.gpu_hours:.2f} GPU-hours; what is given up early costs less",
-        highlight=False,
-        soft_wrap=True,
+        f"at most {_priced(cost, at_a_time, rate)}; what is given up early costs less", highlight=False, soft_wrap=True
     )
     check_space(cost, store)
+
+
+def _unresolved(planned: Plan) -> list[str]:
+    """What nothing was fetched of."""
+    return [f"known by their numbers alone, not fetched: {', '.join(planned.unresolved)}"] * bool(planned.unresolved)
+
+
+def _priced(cost: Cost, at_a_time: int, rate: float | None) -> str:
+    """What runs cost, in words; with a rate by arithmetic alone."""
+    hours = f"{cost.gpu_hours:.2f} GPU-hours"
+    if rate:
+        hours += f" at {rate:.1e} FLOPs a second (--rate)"
+    else:
+        from sweeps.engine.progress import duration
+
+        hours = f"about {duration(cost.wall_seconds)} with {max(1, at_a_time)} at a time, {hours}"
+    return f"{cost.flops:.2e} FLOPs, {cost.bytes / 1e6:.1f} MB to keep, {hours}"
 
 
 def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:

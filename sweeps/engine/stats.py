@@ -113,30 +113,6 @@ def examples_interval(
     return _over_examples(drawn, level)
 
 
-def multi_interval(
-    predictions: Sequence[Array],
-    labels: Array,
-    score: Score,
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Interval | None:
-    """Give the Multi-Bootstrap percentile interval: seeds and examples both drawn anew with replacement.
-
-    None below two seeds, where nothing is known about other seeds. Percentiles know no Student's t: where
-    seeds are few and vary more than examples do, the interval is too narrow (at five seeds that alone differ,
-    a nominal 95% covers about 84%), so read it beside `seeds_interval`.
-
-    Raises:
-        ValueError: as `examples_interval`.
-    Source: Sellam et al. 2022, "The MultiBERTs", the Multi-Bootstrap, https://arxiv.org/abs/2106.16163.
-    """
-    _check_plan(level, resamples)
-    drawn = _resampled(*_checked(predictions, labels), score, resamples, seed)
-    return _over_both(drawn, level, seed)
-
-
 def estimate(
     predictions: Sequence[Array],
     labels: Array,
@@ -146,10 +122,16 @@ def estimate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """Give one arm's scores with all three intervals, equal to the single functions' and resampled once.
+    """Give one arm's scores with all three intervals, resampled once.
+
+    The interval over both is that of the Multi-Bootstrap: seeds and examples both drawn anew with replacement. None below
+    two seeds, where nothing is known about other seeds. Percentiles know no Student's t: where seeds are few and vary more
+    than examples do, it is too narrow (at five seeds that alone differ, a nominal 95% covers about 84%), so read it
+    beside `seeds_interval`.
 
     Raises:
         ValueError: as `examples_interval`.
+    Source: Sellam et al. 2022, "The MultiBERTs", the Multi-Bootstrap, https://arxiv.org/abs/2106.16163.
     """
     _check_plan(level, resamples)
     arrays, labels = _checked(predictions, labels)

@@ -143,6 +143,9 @@ class Sweep:
     """How a grid of readings or fine-tunings over the steps of trainings is shown, in place of all else."""
     learning: str | None = None
     """The axis whose values are the lines of a figure of perplexity by step, and the rows of a table of what is saved."""
+    optional: str | None = None
+    """The axis of data sizes whose own values need not be there in every task: a cell that cannot be is left out and named.
+    A size that the command line gives is refused."""
     fixed: Grid = field(default_factory=dict)
     """Of a search: an `Axis` for each axis that it does not choose. `seed` is folded, the others hold one value."""
     search: Search = Search()
@@ -323,7 +326,7 @@ def _product(axes: Mapping[str, Axis | None], pinned: Mapping[str, Any], so_far:
     values = (
         (pinned[name],)
         if axis is None
-        else dict.fromkeys(concrete for value in axis.values for concrete in axis.expand(value, so_far))
+        else axis.choose(tuple(dict.fromkeys(c for value in axis.values for c in axis.expand(value, so_far))), so_far)
     )
     for value in values:
         yield from _product(axes, pinned, {**so_far, name: value})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from plm.recipes import NAMED
 from search_spaces.masks import preserved
 from search_spaces.transferability import FEW, MANY
 from sweeps.engine.drawing import Mark, Panels
@@ -22,7 +23,8 @@ def progressive(cell: Cell) -> Iterator[Mark]:
     if cell["experiment"] == "progressive":
         yield Mark("fine-tuned", preserved(cell["change"]))
     elif cell["experiment"] == "probing":
-        yield Mark("probe", _number(cell["change"]))
+        fresh = cell["model"] in NAMED  # masked language models of ours, which have no pooler
+        yield Mark("probe, not linear (pooler trained too)" if fresh else "probe", _number(cell["change"]))
 
 
 def seeds(cell: Cell) -> Iterator[Mark]:

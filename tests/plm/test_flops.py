@@ -47,6 +47,14 @@ def test_a_token_meets_the_experts_it_is_sent_to():
     assert few.flops_per_token(0) == 2 * LAYERS * (4 * WIDTH**2 + router + 3 * WIDTH * INNER)
 
 
+def test_matrices_with_their_heads_apart_are_counted():
+    """XLNet's five of attention (one is of relative positions), beside small tables of biases and of segments."""
+    sizes = {"vocab_size": 65, "n_layer": LAYERS, "d_model": WIDTH, "n_head": 4, "d_inner": INNER}
+    xlnet = shape(Configured(canonical({"model_type": "xlnet", **sizes})))
+    tables = 2 * WIDTH + 3 * WIDTH
+    assert xlnet.flops_per_token(0) == 2 * LAYERS * (5 * WIDTH**2 + 2 * WIDTH * INNER + tables)
+
+
 def test_what_cannot_be_counted_is_said():
     """The layers of an encoder-decoder are two lists."""
     t5 = Configured(canonical({"model_type": "t5", "vocab_size": 65, "d_model": 32, "num_layers": 2, "num_heads": 4}))

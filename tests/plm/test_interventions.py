@@ -18,6 +18,7 @@ from tiny import perturbed, save_model
 
 import plm
 from plm.build import Cache, build
+from plm.kinds import check_kinds
 from plm.models import layers, with_layers
 from plm.rearrange import graft_layers, keep_layers, permute_layers
 from plm.spec import RunSpec
@@ -189,6 +190,54 @@ def test_layers_of_several_kinds_do_not_change_places(tmp_path):
     assert json.loads(plm.drop(source, "0011").architecture().json)["layer_types"] == ALTERNATING[:2]
 
 
+NEO = of_type("gpt_neo", num_hidden_layers=4, attention_types=[[["global", "local"], 2]], window_size=4)
+MODERN = of_type("modernbert", num_hidden_layers=4, global_attn_every_n_layers=3, pad_token_id=0)
+
+
+@pytest.mark.parametrize(("sample", "kinds"), [(NEO, ("global", "local")), (MODERN, ("full", "sliding"))])
+def test_kinds_that_a_config_does_not_spell_out_are_known(sample, kinds, tmp_path):
+    """GPT-Neo says them under a name of its own, and of a ModernBERT they follow from a number."""
+    body = transformers.AutoModel.from_config(sample.config())
+    source = Path(save_model(copy.deepcopy(body), tmp_path / sample.model_type))
+    raw = json.loads((source / "config.json").read_text())
+    for derived in ("layer_types", "attention_layers"):
+        raw.pop(derived, None)
+    (source / "config.json").write_text(json.dumps(raw))
+    said = r"layer 1 \({1}\w*\) would come to place 0 \({0}\w*\)".format(*kinds)
+    for refused in (
+        lambda: plm.permute(str(source), (1, 0, 2, 3)),
+        lambda: plm.drop(str(source), "1000"),
+        lambda: permute_layers(body, (1, 0, 2, 3)),
+        lambda: keep_layers(body, (1, 2, 3)),
+    ):
+        with pytest.raises(ValueError, match=said):
+            refused()
+    alike = (0, 2, 1, 3) if sample is MODERN else (2, 1, 0, 3)
+    assert plm.permute(str(source), alike).order == alike
+
+
+@pytest.mark.parametrize("sample", [NEO, MODERN])
+def test_a_model_of_several_kinds_is_shortened(sample, tmp_path):
+    body = transformers.AutoModel.from_config(sample.config())
+    source = save_model(copy.deepcopy(body), tmp_path / sample.model_type)
+    planned = transformers.AutoModel.from_config(plm.drop(source, "0011").architecture().config())
+    keep_layers(body, (0, 1))
+    body.save_pretrained(tmp_path / "short")
+    back, info = transformers.AutoModel.from_pretrained(tmp_path / "short", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert equal(back.state_dict(), body.state_dict())
+    assert len(layers(back)) == len(layers(planned)) == 2
+
+
+def test_a_family_that_wants_full_attention_last_is_not_shortened_to_a_layer_without():
+    """Its configuration would make the layer one of full attention."""
+    gemma = of_type("gemma4_text", num_hidden_layers=4, layer_types=ALTERNATING[::-1])
+    with pytest.raises(ValueError, match=r"layer 2 \(sliding_attention\) would come to place 2 \(full_attention\)"):
+        check_kinds(gemma, (0, 1, 2), with_layers(gemma, 3))
+    check_kinds(gemma, (0, 1), with_layers(gemma, 2))
+
+
 def test_a_write_that_has_no_effect_is_an_error(monkeypatch):
     model = copy.deepcopy(pristine("bert"))
     monkeypatch.setattr(torch.Tensor, "copy_", lambda self, new: self)
@@ -274,6 +323,7 @@ def test_a_shortened_model_knows_its_length(bert, pretrain, finetune):
         (lambda bert, other: plm.permute(bert, (0, 1, 2)), "name each of the layers 0 to 3 once"),
         (lambda bert, other: plm.permute(bert, (0, 1, 1, 2)), "name each of the layers 0 to 3 once"),
         (lambda bert, other: plm.Permute(plm.external(bert), (0, 1, 2, 3)), r"that is Load\(origin\)"),
+        (lambda bert, other: plm.permute(bert, plm.permutation(2**32, 4)), "its seeds are 0 to 4294967295"),
         (lambda bert, other: plm.drop(bert, "1111"), "all 4 layers would be dropped: keep one"),
         (lambda bert, other: plm.drop(bert, [4]), "has 4 layers, 0 to 3 from the input side"),
         (lambda bert, other: plm.drop(bert, "01"), "write 4 characters 0 or 1"),
@@ -305,6 +355,34 @@ def test_a_donor_of_another_shape_is_refused(bert, folder, monkeypatch, donor, s
     monkeypatch.setitem(MORE, "narrow", of_type("bert", intermediate_size=48))
     with pytest.raises(ValueError, match=said):
         plm.graft(bert, "0001", folder(**donor))
+
+
+SLIDING = {"head_dim": 8, "num_key_value_heads": 2, "use_sliding_window": True, "sliding_window": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "donor", "said"),
+    [
+        ("bert", {}, {"hidden_act": "relu"}, "hidden_act relu and gelu"),
+        ("gpt2", {}, {"activation_function": "relu"}, "activation_function relu and gelu_new"),
+        ("distilbert", {}, {"activation": "relu"}, "activation relu and gelu"),
+        (
+            "qwen3",
+            {"layer_types": ["full_attention"] * 2, **SLIDING},
+            {"layer_types": ["full_attention", "sliding_attention"], **SLIDING},
+            "layer 1 sliding_attention and full_attention",
+        ),
+    ],
+)
+def test_a_donor_whose_layers_do_something_else_is_refused(name, own, donor, said, tmp_path):
+    """Its tensors have the same shapes."""
+    bodies = [transformers.AutoModel.from_config(of_type(name, **changes).config()) for changes in (own, donor)]
+    origin, other = (save_model(body, tmp_path / str(i)) for i, body in enumerate(bodies))
+    for refused in (lambda: plm.graft(origin, "01", other), lambda: graft_layers(bodies[0], (1,), bodies[1])):
+        with pytest.raises(ValueError, match=rf"donor's layers do not fit the model: {said}\."):
+            refused()
+    if name == "qwen3":  # the layers below are of one kind in both
+        assert plm.graft(origin, "10", other).layers == (0,)
 
 
 @pytest.mark.parametrize("name", SHARED)

@@ -57,5 +57,7 @@ def test_uniform_masks() -> None:
     assert all(abs(s - 0.5) < 0.04 for s in share)  # 3.6 standard deviations, without repetition fewer
     assert 6 - 0.15 < sum(mask.count("1") for mask in many) / 2000 < 6 + 0.15
     assert set(spelled("uniform:999", 3)) == {f"{i:03b}" for i in range(8)}
-    with pytest.raises(ValueError, match="ask for fewer"):
-        spelled(f"uniform:{2**24}", 24)
+    for count, layers, there in ((2**24, 24, "16,777,216"), (100_001, 24, "16,777,216"), (2**17, 17, "131,072")):
+        with pytest.raises(ValueError, match=f"uniform:{count} of {there} masks of .* a sweep takes 100,000 at most"):
+            spelled(f"uniform:{count}", layers)
+    assert len(spelled("uniform:1000000", 10)) == 2**10

@@ -92,3 +92,18 @@ def test_what_the_command_line_varies_tells_lines_apart(
         assert drawn[f"probe, body frozen, {name}"] == [1, 2]
         assert drawn[f"fine-tuned, others redrawn, {name}"] == [0, 1, 2]
         assert f"probe of all layers redrawn, {name}" in drawn
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"way": "probe", "kept": "0"}, r"there is way=finetune\. Beside the others there is kept=1,2,3,4\."),
+        ({"way": "noise", "kept": "2"}, r"there is way=probe,finetune\. Beside the others there is kept=4\."),
+    ],
+)
+@pytest.mark.parametrize("smoke", [False, True])
+def test_values_that_do_not_go_together_say_what_does(
+    store: Store, given: dict[str, str], said: str, smoke: bool
+) -> None:
+    with pytest.raises(ValueError, match=rf"no cell for these values\. Beside the others {said}$"):
+        plan(sweep, store, {"task": "sentiment"} | given, smoke=smoke)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -13,6 +14,7 @@ from plm import Store, stand_ins
 from sweeps.engine import correlation, launch, panels, results
 from sweeps.engine.plan import Cell, plan
 from sweeps.engine.sweep import Point, points
+from sweeps.papers import tamkin2020
 from sweeps.papers.tamkin2020 import FIGURES
 from sweeps.transferability import sweep
 
@@ -47,11 +49,15 @@ def test_the_fine_tunings_are_the_papers(whole: list[Point]) -> None:
     assert {cell["seed"] for cell in whole if cell["experiment"] == "permutation"} == {1}
 
 
-def test_settings_are_the_papers(whole: list[Point]) -> None:
+def test_settings_are_the_papers(whole: list[Point], store: Store) -> None:
     with stand_ins.allowed():
-        specs = [(cell, sweep.run(**cell)) for cell in whole if cell["seed"] == 1 and cell["size"] != 500]
-    assert [(cell["task"], cell["size"]) for cell, spec in specs if spec is None] == [("glue/cola", 50_000)] * 13
-    found = [(cell, spec) for cell, spec in specs if spec]
+        planned = plan(sweep, store, {"scale": "paper", "seed": "1"})
+    assert planned.left_out == (
+        "left out: task cola has 8,551 training examples; 50,000 were asked for. Choose a size from 1 to 8551, or all.",
+    )
+    found = [(cell.point, cell.run) for cell in planned.cells if cell.point["size"] != 500]
+    there = [cell for cell in whole if cell["seed"] == 1 and cell["size"] != 500]
+    assert len(there) - len(found) == 13
     assert {spec.batch_size for _, spec in found} == {8}
     assert {spec.optim.lr for _, spec in found} == {2e-5}
     assert {(spec.optim.weight_decay, spec.optim.warmup_steps) for _, spec in found} == {(0.0, 0)}
@@ -62,6 +68,39 @@ def test_settings_are_the_papers(whole: list[Point]) -> None:
     assert faster == {5.0: 3 * 12, 1.0: 3}
     kept = [spec.init for cell, spec in found if cell["experiment"] == "keep_layer_norm" and "1" in cell["change"]]
     assert {getattr(init, "layer_norm", None) for init in kept} == {"keep"}
+
+
+def rows(folder: Path, count: int) -> str:
+    """A task of so many training rows, of the words that the tiny encoder reads."""
+    folder.mkdir()
+    for split, size in (("train", count), ("validation", 8)):
+        lines = [{"sentence": f"ba be {'bi' if i % 3 else 'bo'}", "label": i % 2} for i in range(size)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(folder)
+
+
+def test_what_a_task_is_too_small_for_is_named(encoder: str, tmp_path: Path, store: Store) -> None:
+    given = {"scale": "small", "model": encoder, "task": rows(tmp_path / "mid", 600), "seed": "1"}
+    planned = plan(sweep, store, given)
+    assert {(cell.point["experiment"], cell.point["size"]) for cell in planned.cells} == {("progressive", 500)}
+    assert planned.left_out == (
+        "left out: task mid has 600 training examples; 2,000 were asked for. Choose a size from 1 to 600, or all. "
+        "Nothing is left of experiment=blocks,singles,permutation,probing,keep_layer_norm,faster.",
+    )
+
+
+def test_a_size_that_was_asked_for_and_is_not_there_is_refused(encoder: str, tmp_path: Path, store: Store) -> None:
+    given = {"scale": "small", "model": encoder, "task": rows(tmp_path / "mid", 600), "seed": "1"}
+    with pytest.raises(ValueError, match=r"has 600 training examples; 1,000,000 were asked for\. Choose a size from 1"):
+        plan(sweep, store, given | {"size": "100,1000000"})
+    assert plan(sweep, store, given | {"size": "100,all"}).left_out == ()
+
+
+def test_a_task_that_is_too_small_for_everything_says_so(encoder: str, toy: str, store: Store) -> None:
+    with pytest.raises(
+        ValueError, match=r"no cell for these values\. left out: task toy has 64 .* 500 were asked .* 2,000"
+    ):
+        plan(sweep, store, {"scale": "small", "model": encoder, "task": toy})
 
 
 def test_smaller_scales_have_seeds_enough_for_intervals() -> None:
@@ -105,6 +144,14 @@ def test_correlations_are_among_permutations_alone(store: Store) -> None:
     assert sweep.correlation is not None
     found = correlation.pairs(sweep.correlation, results.arms(plan(sweep, store, given), store))
     assert {pair.n for pair in found} == {8}  # of the paper's ten, one moves none of four layers, and two are the same
+
+
+def test_the_figure_says_where_a_probe_is_not_linear() -> None:
+    cell = {"experiment": "probing", "change": "first:2/4"}
+    named = {
+        model: [m.line for m in tamkin2020.progressive(cell | {"model": model})] for model in ("world-bert", "tiny")
+    }
+    assert named == {"world-bert": ["probe, not linear (pooler trained too)"], "tiny": ["probe"]}
 
 
 def test_every_figure_is_drawn_from_any_model(encoder: str, toy: str, store: Store) -> None:
@@ -165,3 +212,30 @@ def test_what_an_experiment_has_of_its_own_is_not_in_the_names_of_lines(encoder:
     arms = results.arms(plan(sweep, store, given), store)
     assert len({arm.point["duration"] for arm in arms}) == len({arm.point["lr"] for arm in arms}) == 2
     assert {one.key for one in panels.place(FIGURES[0], arms)} == {((), "fine-tuned"), ((), "probe")}
+
+
+@pytest.mark.parametrize("change", ["0011,000111", "000111", "order:3/6", "order:11/4", "first:0/4", "0110,1011"])
+def test_a_change_that_no_experiment_has_is_refused(store: Store, change: str) -> None:
+    wrong = change.rpartition(",")[2]
+    with pytest.raises(
+        ValueError, match=rf"axis change: {wrong} is in no experiment on world-bert, which has 4 layers: w"
+    ):
+        plan(sweep, store, {"change": change})
+
+
+def test_a_change_of_another_experiment_says_which(store: Store) -> None:
+    with pytest.raises(ValueError, match=r"there is experiment=progressive,.*faster\. .* there is change=0000,"):
+        plan(sweep, store, {"experiment": "singles", "change": "0011"})
+
+
+@pytest.mark.parametrize("schemes", ["bert,shuffle", "shuffle,bert,released", "matched"])
+def test_what_draws_nothing_is_run_under_one_scheme(store: Store, schemes: str) -> None:
+    """Under another it would be the same run, and another comparison to correct for."""
+    planned = plan(
+        sweep, store, {"experiment": "permutation,probing", "scheme": schemes, "seed": "1", "task": "sentiment"}
+    )
+    there = Counter((cell.point["change"], cell.point["scheme"]) for cell in planned.cells)
+    assert len({change for change, _ in there if ":" in change}) == 9 + 4  # one of the ten permutes nothing
+    assert {scheme for change, scheme in there if ":" in change} == {schemes.partition(",")[0]}
+    assert {scheme for change, scheme in there if change in ("0000", "1111")} == {*schemes.split(",")}
+    assert {*there.values()} == {1}

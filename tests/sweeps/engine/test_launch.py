@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -76,6 +77,63 @@ def test_a_wrong_command_ends_with_2_and_leaves_nothing(
     assert call(question, store, *words) == 2
     assert message in capsys.readouterr().err
     assert not store.root.exists()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, encoder: str) -> Callable[..., str]:
+    """Saves a small model of a family, with the tokenizer of the tiny encoder."""
+    import transformers
+
+    def saved(name: str, **sizes: int) -> str:
+        place = tmp_path_factory.mktemp("models") / name.lower()
+        model = getattr(transformers, name)
+        model(model.config_class(vocab_size=45, d_model=32, **sizes)).save_pretrained(place)
+        for file in Path(encoder).glob("*token*"):
+            (place / file.name).write_bytes(file.read_bytes())
+        return str(place)
+
+    return saved
+
+
+@pytest.mark.parametrize("head", ["T5ForConditionalGeneration", "T5EncoderModel"])
+@pytest.mark.parametrize("words", [["mask=none"], ["mask=01"], ["mask=01", "--dry-run"]])
+def test_a_model_without_one_list_of_layers_is_refused(
+    question: Sweep,
+    folder: Callable[..., str],
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    head: str,
+    words: list[str],
+) -> None:
+    t5 = folder(head, num_layers=2, num_heads=4, d_kv=8, d_ff=64)
+    assert call(question, store, f"model={t5}", "--local", *words) == 2
+    said = capsys.readouterr().err
+    assert "a model of the family t5 cannot be fine-tuned here" in said
+    assert "Those that can are encoders and decoders with one list of layers, such as BERT" in said
+    assert not store.root.exists()
+
+
+def test_a_family_that_transformers_does_not_know_is_refused(
+    question: Sweep, encoder: str, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in Path(encoder).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "config.json").write_text(
+        (tmp_path / "config.json").read_text().replace('"model_type": "bert"', '"model_type": "bird"')
+    )
+    assert call(question, store, f"model={tmp_path}", "--local") == 2
+    assert "transformers knows no family 'bird'" in capsys.readouterr().err
+
+
+def test_an_xlnet_is_priced_and_treated(
+    question: Sweep, folder: Callable[..., str], store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    xlnet = folder("XLNetModel", n_layer=2, n_head=4, d_inner=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert call(question, store, f"model={xlnet}", "seed=0", "--dry-run", "--rate", "1e12") == 0
+    assert call(question, store, f"model={xlnet}", "seed=0", "--local") == 0
+    assert "3 of 3 cells finished" in capsys.readouterr().out
 
 
 def test_a_store_that_is_a_file_is_refused(question: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,7 @@ from sweeps.engine.search import Explorer
 from sweeps.engine.setting import Setting, setting
 from sweeps.engine.study import Study, outcome_of
 from sweeps.engine.sweep import Search, Sweep
+from sweeps.reinit_search import sweep as reinit_search
 
 CONFIGURATIONS = 6
 
@@ -474,6 +475,39 @@ def test_the_dry_run_bounds_the_cost_and_writes_nothing(
     assert "at most 12 runs: 5 new configurations, and the 1 best again" in said
     assert "about 96 s" not in said
     assert "about 2 min" in said  # 12 runs of 3 steps of 2 s, 1 s of evaluation and .3 s besides, and one start
+    assert not store.root.exists()
+
+
+def test_with_a_rate_nothing_is_probed(
+    search: Sweep, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.engine.cost.timings", lambda *_: pytest.fail("a probe"))
+    flops, hours = [], []
+    for rate in ("1e4", "2e4"):
+        assert call(search, store, "--dry-run", "--num-trials", "5", "--rate", rate) == 0
+        work, said = capsys.readouterr().out.split("at most ")[-1].split(" FLOPs, ", 1)
+        assert f"GPU-hours at {float(rate):.1e} FLOPs a second (--rate); what is given up early costs less" in said
+        flops.append(float(work))
+        hours.append(float(said.split(" GPU-hours")[0].split()[-1]))
+    assert flops[0] == flops[1]
+    assert hours == [pytest.approx(flops[0] / rate / 3600, abs=0.01) for rate in (1e4, 2e4)]
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--rate", "1e13"], ["layer_0=1", "layer_11=0", "--rate", "1e13"]])
+def test_a_search_is_priced_by_known_numbers_alone(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """As a grid is; to be run, its model must be fetched."""
+    monkeypatch.setattr("plm.stand_ins._is_cached", lambda _: False)
+    monkeypatch.setattr("plm.stand_ins._is_prepared", lambda _: False)
+    asked = ["model=bert-base-uncased", "task=sst2", *words]
+    assert call(reinit_search, store, *asked, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "known by their numbers alone, not fetched: bert-base-uncased, sst2" in said
+    assert f"GPU-hours at {'1' if words else '2'}.0e+13 FLOPs a second (--rate)" in said
+    assert call(reinit_search, store, *asked) == 2
+    assert "could not be had" in capsys.readouterr().err
     assert not store.root.exists()
 
 

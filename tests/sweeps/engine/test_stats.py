@@ -20,7 +20,6 @@ from sweeps.engine.stats import (
     estimate,
     examples_interval,
     holm,
-    multi_interval,
     paired_difference,
     seed_scores,
     seeds_interval,
@@ -155,8 +154,8 @@ def test_bootstrap_follows_its_definition(of_seeds: bool) -> None:
         for k in seeds:
             scores.append(np.mean([predictions[k][j] == labels[j] for j in examples]))
         drawn.append(np.mean(scores))
-    interval = multi_interval if of_seeds else examples_interval
-    got = interval(predictions, labels, accuracy, resamples=20_000)
+    found = estimate(predictions, labels, accuracy, resamples=20_000)
+    got = found.over_both if of_seeds else found.over_examples
     assert ends(got) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.022)
 
 
@@ -174,7 +173,7 @@ def test_multi_bootstrap_covers_where_examples_alone_do_not() -> None:
 def test_multi_bootstrap_is_too_narrow_at_five_seeds_as_its_docstring_says() -> None:
     rng, labels = np.random.default_rng(0), np.zeros(20)
     hits = [
-        covered(multi_interval(two_factor(rng, 5, 20, (1, 0.01, 0.01)), labels, value, resamples=300))
+        covered(estimate(two_factor(rng, 5, 20, (1, 0.01, 0.01)), labels, value, resamples=300).over_both)
         for _ in range(600)
     ]
     assert 0.78 < np.mean(hits) < 0.88
@@ -193,7 +192,7 @@ def test_same_inputs_same_bits_and_another_seed_other_bits() -> None:
 
 def test_another_seed_draws_other_seeds() -> None:
     runs = list(np.linspace(0, 1, 9)[:, None] ** 3)
-    first, other = (multi_interval(runs, np.zeros(1), value, resamples=300, seed=s) for s in (0, 2))
+    first, other = (estimate(runs, np.zeros(1), value, resamples=300, seed=s).over_both for s in (0, 2))
     assert ends(first) != ends(other)
 
 
@@ -230,7 +229,6 @@ def test_estimate_equals_the_single_functions() -> None:
     assert got.mean == np.mean(got.values)
     assert got.over_seeds == seeds_interval(got.values, 0.9)
     assert got.over_examples == examples_interval(predictions, labels, matthews, **plan)
-    assert got.over_both == multi_interval(predictions, labels, matthews, **plan)
 
 
 @pytest.mark.parametrize(("answer", "score", "expected"), [("right", accuracy, 1.0), ("constant", matthews, 0.0)])
