@@ -78,6 +78,15 @@ def test_what_frequency_explains_is_taken_off(tmp_path: Path) -> None:
     assert any("takes off word frequency" in line for line in caption(found))
 
 
+def test_a_class_that_learns_nothing_has_no_date_with_covariates_off_either(tmp_path: Path) -> None:
+    """As frequent words of the others become right, a line says that its rare ones are better than expected."""
+    found = growth(tmp_path, Reconstruction, words(lambda tag, f, i: 0.0 if tag == "NOUN" else 0.03 * f * i))
+    assert found.curve("adjusted/NOUN")[-1] > found.curve("adjusted/NOUN")[0] + 0.05
+    dates = {tag: cells(found)[tag]["half of plateau, covariates off"] for tag in ("DET", "NOUN")}
+    assert dates["NOUN"] == ">"
+    assert "[" in dates["DET"]
+
+
 def test_without_a_text_nothing_is_taken_off_and_that_is_said(tmp_path: Path) -> None:
     found = growth(tmp_path, Reconstruction, words(lambda *_: 0.5, known=False))
     assert "half of plateau, covariates off" not in cells(found)["DET"]
