@@ -22,11 +22,11 @@ def outline(config: str) -> PreTrainedModel:
 
 
 @functools.lru_cache(maxsize=256)
-def check_one_list(config: str) -> None:
+def check_one_list(config: str | None) -> None:
     """Refuse a family whose layers are not one list, as those of encoder-decoders: it has no "layer 3".
 
     Args:
-        config: config.json.
+        config: `Shape.unlisted`: config.json; None: of a family whose layers are known to be one list.
 
     Raises:
         ValueError: they are not, or transformers does not know the family.
@@ -35,6 +35,8 @@ def check_one_list(config: str) -> None:
 
     from plm.models import layers
 
+    if config is None:
+        return
     family = json.loads(config)["model_type"]
     if family not in CONFIG_MAPPING:
         raise ValueError(

@@ -21,11 +21,12 @@ from plm.build import Cache, build, seeded
 from plm.data.collate import ExampleStream, Stream
 from plm.duration import steps
 from plm.frozen import read
+from plm.inits import architecture
 from plm.inits.load import Load
 from plm.inits.scratch import Scratch
 from plm.models import Model, config_of, shape
 from plm.parallel import Scorer
-from plm.spec import Checkpoint, RunSpec, Source
+from plm.spec import RunSpec, Source
 from plm.step import train_step
 from plm.store import Store
 from plm.train import Execution, evaluate_every, open_stream, prepare
@@ -80,13 +81,7 @@ def flops_per_second(source: Source, execution: Execution) -> float:
     """Forward FLOPs a second of a model's body, tried on random tokens in short sequences; no weights need be there."""
     device, form = torch.device(execution.device), shape(source)
     with seeded(0):
-        model = (
-            AutoModel.from_config(
-                config_of(source.run.init.architecture() if isinstance(source, Checkpoint) else source)
-            )
-            .to(device)
-            .eval()
-        )
+        model = AutoModel.from_config(config_of(architecture(source))).to(device).eval()
         ids = torch.randint(form.vocab_size, (TRIED_SEQUENCES, min(TRIED_TOKENS, form.max_seq_len)), device=device)
     count = 0
     with torch.no_grad():

@@ -65,16 +65,15 @@ def finetune(
             both redrawn and trained it is 1, so that baselines are shared.
 
     Raises:
-        ValueError: an unknown task or model, or more examples than there are; a model whose layers are not one list; a `redrawn_lr` for an init that redraws
-            nothing and is no plain model.
+        ValueError: an unknown task or model, or more examples than there are; a model whose layers are not one list; a
+            `redrawn_lr` for an init that redraws nothing and is no plain model.
     """
     task = resolve(task)
     start = init if isinstance(init, Init) else Load(model(init))
     if isinstance(start, Load) or trained != "all":
         redrawn_lr = 1.0
     built = shape(start.architecture())
-    if built.unlisted:
-        check_one_list(built.unlisted)
+    check_one_list(built.unlisted)
     seq_len = min(seq_len, built.max_seq_len)
     return RunSpec(
         objective=Classify(task.num_labels),

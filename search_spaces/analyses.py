@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_spaces.axis import Axis, Point, Suited, names, suited
+from search_spaces.axis import Axis, Point, names
 
 if TYPE_CHECKING:
     from plm.analyses import Analysis
@@ -44,7 +44,7 @@ def analyses(*values: str) -> Axis:
     )
 
 
-def steps_of(*values: str | int | Suited) -> Axis:
+def steps_of(*values: str | int) -> Axis:
     """An axis of steps of a training; it comes after those of the training and of its pretraining seed."""
     form = (
         "steps, from:to:stride, each (all that are kept, and dense of a recipe), dense (doubling first), log:8 (eight of "
@@ -200,14 +200,13 @@ def _parse_step(text: str) -> tuple[str | int, ...]:
     return (text,) if text in (EACH, DENSE, LAST) else schedule(text)
 
 
-def _expand_step(value: str | int | Suited, point: Point) -> tuple[int | None, ...]:
+def _expand_step(value: str | int, point: Point) -> tuple[int | None, ...]:
     """The steps; None: a reference model is read as it is."""
     if point.get("reference", NONE) != NONE:
         return (None,)
-    found: list[int] = []
-    for step in suited(value, point):
-        found += [step] if isinstance(step, int) else _symbolic(step, point["trajectory"], pretraining_seed(point))
-    return tuple(dict.fromkeys(found))
+    if isinstance(value, int):
+        return (value,)
+    return tuple(_symbolic(value, point["trajectory"], pretraining_seed(point)))
 
 
 def _symbolic(step: str, trajectory: str, seed: int) -> Sequence[int]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = dict[str, str | int | float | bool | None]
 
+FIRST = "first"
+"""The `Analysis.floor` that is what was read at the first step."""
 HEADS = ("tokens", "body")
 """What of a model an analysis looks at: the head that predicts tokens too, or the body alone."""
 
@@ -73,8 +75,8 @@ class Analysis(ABC):
     unit: ClassVar[Unit | None] = None
     """Of the first of `curves`; None: it is no mean over rows, and has no interval over them."""
     floor: ClassVar[str | None] = None
-    """From what shares of a plateau are counted. None: zero; a family of the summary, such as `chance`; or `first`, the
-    first step that was read, as of a probe, which tells much from random vectors too."""
+    """From what shares of a plateau are counted. None: zero; a family of the summary, such as `chance`; or `FIRST`, as of a
+    probe, which tells much from random vectors too."""
 
     @classmethod
     @abstractmethod

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from plm.analyses import Analysis, Row, Subject, Unit, check_size
+from plm.analyses import FIRST, Analysis, Row, Subject, Unit, check_size
 from plm.data.spans import Item, Passage, Probed, Task, probed, subset
 from plm.rows import groups, numbers
 
@@ -69,7 +69,7 @@ class Probing(Analysis):
     curves: ClassVar[tuple[str, ...]] = ("f1", "selectivity", "macro_f1", "compression")
     baseline: ClassVar[str | None] = "type_guess"
     unit: ClassVar[Unit | None] = Unit(value="correct", by=("probe",), cluster="passage")
-    floor: ClassVar[str | None] = "first"
+    floor: ClassVar[str | None] = FIRST
     data: tuple[Probed, ...]
     size: int | None = None
     """Training passages of each label set; None: all."""

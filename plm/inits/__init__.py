@@ -61,8 +61,7 @@ def treatable(source: Source) -> Shape:
         ValueError: its layers share weights, or are not one list.
     """
     found = shape(source)
-    if found.unlisted:
-        check_one_list(found.unlisted)
+    check_one_list(found.unlisted)
     if found.shared:
         raise ValueError(shared_layers_message(found.model_type, found.num_hidden_layers, found.sharing))
     return found

@@ -34,7 +34,7 @@ from plm.store import Store, step_name
 from plm.tasks import Task, load
 from sweeps.engine import teaching
 from sweeps.engine.plan import Plan
-from sweeps.engine.results import Arm
+from sweeps.engine.results import Arm, without_seed
 from sweeps.engine.stats import smallest_detectable
 from sweeps.engine.worker import Resources
 
@@ -320,7 +320,7 @@ def detectable(plan: Plan, spreads: list[float]) -> str:
     """The smallest difference from the baseline that the plan can detect, in words."""
     arms: dict[Any, set[Any]] = {}
     for c in plan.cells:
-        arms.setdefault(_arm(c.labels), set()).add(c.point.get("seed"))
+        arms.setdefault(without_seed(c.labels), set()).add(c.point.get("seed"))
     counts = [len(seeds) for seeds in arms.values()]
     several = [count for count in counts if count > 1]
     if not several:
@@ -345,16 +345,12 @@ def _compared(plan: Plan) -> set[tuple[Any, tuple[str, ...]]]:
     """The family and the runs of each arm that is compared: arms of the same runs are one, the baseline's own none."""
     arms: dict[Any, list[str]] = {}
     for cell in plan.cells:
-        arms.setdefault(_arm(cell.labels), []).append(cell.spec.run_id)
+        arms.setdefault(without_seed(cell.labels), []).append(cell.spec.run_id)
     return {
         (plan.family(cell), tuple(runs))
         for cell in plan.cells
-        if (runs := arms[_arm(cell.labels)]) != arms.get(_arm(plan.sweep.baseline(cell.labels)))
+        if (runs := arms[without_seed(cell.labels)]) != arms.get(without_seed(plan.sweep.baseline(cell.labels)))
     }
-
-
-def _arm(labels: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple((name, value) for name, value in labels.items() if name != "seed")
 
 
 def spreads_of(arms: Sequence[Arm]) -> list[float]:

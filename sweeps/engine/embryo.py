@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from plm import covariates, words
-from plm.analyses import Analysis, Unit
+from plm.analyses import FIRST, Analysis, Unit
 from plm.analyses.knowledge import Knowledge
 from plm.reading import Reading, rows_of
 from plm.registry import member
@@ -34,9 +34,6 @@ LEVELS = (0.5, 0.8, 0.9)
 LEVEL = 0.95
 CLEAR = 0.02
 """A plateau that is not so far above its baseline was never reached: nothing was learnt that could have a date."""
-
-FIRST = "first"
-"""The `Analysis.floor` that is what was read at the first step."""
 
 Curve = Float[np.ndarray, " S"]
 Draws = Float[np.ndarray, "R S"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -21,12 +22,12 @@ from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.embryo import CLEAR, LEVELS, Curve, Growth
 from sweeps.engine.embryo_tables import (
-    FLOORS,
     baseline,
     baseline_said,
     by_analysis,
     caption,
     count,
+    floor_said,
     ordered,
     reached,
     short,
@@ -134,7 +135,8 @@ def order(growths: Sequence[Growth], kind: str, family: str | None = None) -> Fi
                 left.plot(growth.steps, rescaled(growth.curve(name), growth.floor(name)), label=short(name), **_look(i))
             left.axhline(1.0, color="0.7", linewidth=0.8)
             floor = growth.member.floor
-            left.set_ylabel(f"from {FLOORS[floor]} (0) to the last (1)" if floor else "share of the last step's value")
+            said = f"from {floor_said(growth)} (0) to the last (1)"
+            left.set_ylabel(said if floor else "share of the last step's value")
             left.set_title(", ".join([growth.training, *filter(None, [SAYS.get(family or "")])]), fontsize=9)
             left.set_ylim(-0.2 if floor else 0, 1.3)
             over_steps(left, _last(growths))
@@ -174,22 +176,25 @@ def _dots(ax: Axes, growth: Growth, names: Sequence[str]) -> None:
 
 def several(growths: Sequence[Growth], family: str) -> Figure:
     """A row of panels a training, a panel for each kind of classes, a line for each number of a family."""
-    panels = [(growth, kind, names) for growth in growths for kind, names in _by_kind(growth, family).items()]
-    across = len(panels) // len(growths) if len(panels) % len(growths) == 0 else 1
-    down = -(-len(panels) // across)
+    found = [_by_kind(growth, family) for growth in growths]
+    kinds = list(dict.fromkeys(kind for each in found for kind in each))
+    across, down = len(kinds), len(growths)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             down, across, figsize=(0.8 + 4.6 * across, 1.3 + 3.0 * down), sharex=True, sharey=True, squeeze=False,
             layout="constrained",
         )  # fmt: skip
-        for ax, (growth, kind, names) in zip(axes.flat, panels, strict=True):
+        for ax, (growth, kind) in zip(axes.flat, product(range(down), kinds), strict=True):
+            names = found[growth].get(kind, [])
             for i, name in enumerate(names[:MOST]):
-                ax.plot(growth.steps, growth.curve(name), label=short(name).removeprefix(f"{kind}/"), **_look(i))
+                label = short(name).removeprefix(f"{kind}/")
+                ax.plot(growths[growth].steps, growths[growth].curve(name), label=label, **_look(i))
             said = f"the first {MOST} of {len(names)}" if len(names) > MOST else ""
-            named = [growth.training] * (len(growths) > 1 or not kind)
+            named = [growths[growth].training] * (down > 1 or not kind)
             ax.set_title(", ".join(filter(None, [*named, kind, said])), fontsize=9)
             over_steps(ax, _last(growths))
-            ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+            if names:
+                ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         for row in axes:
             row[0].set_ylabel(SAYS.get(family, family))
         for ax in axes[-1]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from plm.analyses import FIRST
 from plm.covariates import ADJUSTED
-from sweeps.engine.embryo import FIRST, LEVELS, Crossing, Growth
+from sweeps.engine.embryo import LEVELS, Crossing, Growth
 
 HEADINGS = (
     "class",
@@ -33,8 +34,6 @@ BASELINES = {
     "chance": "a coin",
 }
 """Families of a summary that are baselines, and what they are."""
-FLOORS = {"chance": "chance", FIRST: "the first step that was read"}
-"""What an analysis's shares of a plateau are counted from, if not from zero."""
 
 
 def table(growth: Growth) -> tuple[list[str], list[list[str]]]:
@@ -98,6 +97,11 @@ def baseline_said(growth: Growth) -> str:
     return f"baseline: {BASELINES.get(str(growth.member.baseline), growth.member.baseline)}"
 
 
+def floor_said(growth: Growth) -> str:
+    """What an analysis's shares of a plateau are counted from, where that is not zero."""
+    return "the first step that was read" if growth.member.floor == FIRST else str(growth.member.floor)
+
+
 def count(growth: Growth, name: str) -> str:
     """How many things a class has, where the analysis says."""
     found = f"words/{short(name)}"
@@ -131,7 +135,7 @@ def caption(growth: Growth) -> list[str]:
             "< before the first"
         )
     if growth.member.floor:
-        lines.append(f"shares of the plateau are counted from {FLOORS[growth.member.floor]}")
+        lines.append(f"shares of the plateau are counted from {floor_said(growth)}")
     if growth.member.baseline:
         lines.append(baseline_said(growth))
     if growth.names(ADJUSTED):

@@ -128,7 +128,7 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
     """
     wanted = points(sweep, given or {})
     if smoke:
-        sweep, wanted = shrunk(sweep), extremes(wanted) if wanted else []
+        sweep, wanted = shrunk(sweep), extremes(wanted)
     cells, too_large = _there(sweep, wanted, given or {})
     cells, unanswerable = _answerable(sweep, cells, given or {})
     left_out = (*too_large, *unanswerable)
@@ -142,7 +142,7 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
 def _there(sweep: Sweep, wanted: Sequence[Point], given: Mapping[str, str]) -> tuple[list[Cell], list[str]]:
     """The cells that there are; and in words what a task is too small for, where the sweep allows that."""
     axis = sweep.optional
-    named = sweep.axis(axis).read(given[axis]).values if axis and axis in given else ()
+    named = asked(sweep, axis, given) if axis and axis in given else ()
     cells, without = list[Cell](), dict[str, list[Point]]()
     for point in wanted:
         try:
@@ -153,14 +153,14 @@ def _there(sweep: Sweep, wanted: Sequence[Point], given: Mapping[str, str]) -> t
             without.setdefault(str(error), []).append(point)
         else:
             cells += [Cell(point, spec)] if spec is not None else []
-    return cells, [f"left out: {why}{_gone(sweep, points, cells)}" for why, points in without.items()]
+    return cells, [f"left out: {why}{_gone(sweep, lost, cells)}" for why, lost in without.items()]
 
 
-def _gone(sweep: Sweep, points: Sequence[Point], cells: Sequence[Cell]) -> str:
+def _gone(sweep: Sweep, without: Sequence[Point], cells: Sequence[Cell]) -> str:
     """Of the first axis that loses values with some points, which: the axes after it lose theirs with them."""
     for axis in sweep.axes if cells else ():
         kept = {cell.point[axis] for cell in cells}
-        lost = dict.fromkeys(label(point[axis]) for point in points if point[axis] not in kept)
+        lost = dict.fromkeys(label(point[axis]) for point in without if point[axis] not in kept)
         if lost and axis != sweep.optional:
             return f" Nothing is left of {axis}={','.join(map(str, lost))}."
     return ""

@@ -71,7 +71,7 @@ def arms(plan: Plan, store: Store) -> list[Arm]:
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in plan.cells:
         if plan.sweep.metric != "val/score" or hasattr(cell.run.data, "task"):  # a pretraining itself has no score
-            groups.setdefault(_without_seed(cell.labels), []).append(cell)
+            groups.setdefault(without_seed(cell.labels), []).append(cell)
     scores = {key: _Scores.read(cells, store, plan.sweep.metric) for key, cells in groups.items()}
     differences = {key: _difference(plan, cells[0], scores) for key, cells in groups.items()}
     families: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
@@ -87,12 +87,13 @@ def arms(plan: Plan, store: Store) -> list[Arm]:
     return [_arm(plan, cells, scores[key], differences[key], *corrected[key]) for key, cells in groups.items()]
 
 
-def _without_seed(labels: dict[str, Any]) -> tuple[Any, ...]:
+def without_seed(labels: dict[str, Any]) -> tuple[Any, ...]:
+    """The labels of an arm, whose seeds are folded."""
     return tuple((name, value) for name, value in labels.items() if name != "seed")
 
 
 def _baseline(plan: Plan, cell: Cell) -> tuple[Any, ...]:
-    return _without_seed(plan.sweep.baseline(cell.labels))
+    return without_seed(plan.sweep.baseline(cell.labels))
 
 
 def _arm(
@@ -109,14 +110,14 @@ def _arm(
     elif scores.values:
         found = estimate_of_values(list(scores.values.values()))
     return Arm(
-        point=dict(_without_seed(cells[0].labels)),
+        point=dict(without_seed(cells[0].labels)),
         family=plan.family(cells[0]),
         asked=len(cells),
         seeds=tuple(scores.values),
         runs=tuple(c.spec.run_id for c in cells),
         estimate=found,
         difference=difference,
-        is_baseline=_baseline(plan, cells[0]) == _without_seed(cells[0].labels),
+        is_baseline=_baseline(plan, cells[0]) == without_seed(cells[0].labels),
         p_holm=p,
         comparisons=comparisons,
         metric=scores.metric,
@@ -184,7 +185,7 @@ def _metric(spec: RunSpec, metric: str) -> str | None:
 
 
 def _difference(plan: Plan, cell: Cell, scores: dict[tuple[Any, ...], _Scores]) -> PairedDifference | None:
-    here, baseline = _without_seed(cell.labels), _baseline(plan, cell)
+    here, baseline = without_seed(cell.labels), _baseline(plan, cell)
     if baseline == here or baseline not in scores:
         return None
     ours, theirs = scores[here], scores[baseline]

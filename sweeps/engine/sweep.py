@@ -352,10 +352,10 @@ def extremes(cells: Sequence[Point]) -> list[Point]:
     """The cells at the first or last value of every axis, at one seed."""
     ends = {
         name: {values[0], values[-1]}
-        for name in cells[0]
+        for name in (cells[0] if cells else ())
         if (values := list(dict.fromkeys(point[name] for point in cells)))
     }
-    ends["seed"] = {cells[0].get("seed")}
+    ends["seed"] = {point.get("seed") for point in cells[:1]}
     return [point for point in cells if all(point[name] in ends[name] for name in point)]
 
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plm import Store
-from plm.analyses import Unit
+from plm.analyses import FIRST, Unit
 from plm.analyses.reconstruction import Reconstruction
 from plm.reading import to_parquet
 from plm.store import RunFolder
 from sweeps.engine import embryo_figures
-from sweeps.engine.embryo import FIRST, Crossing, Growth, _abreast, monotone, passed
+from sweeps.engine.embryo import Crossing, Growth, _abreast, monotone, passed
 from sweeps.engine.embryo_figures import rescaled
 from sweeps.engine.embryo_tables import caption, covariates, ordered, reached, said, table
 from sweeps.engine.shown import Asked, Child, Curve, arrivals, curve_child
@@ -122,6 +122,7 @@ def test_shares_of_a_plateau_are_counted_from_the_floor(grown, monkeypatch):
     guess: ClassVar[str | None] = "guess"
     monkeypatch.setattr(Reconstruction, "floor", guess)
     assert growth.floor("accuracy/DET") == 0.25
+    assert "counted from guess" in " ".join(caption(growth))
 
 
 def test_what_a_probe_says_stands_by_label_set(grown, monkeypatch):
@@ -135,6 +136,10 @@ def test_what_a_probe_says_stands_by_label_set(grown, monkeypatch):
     legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
     assert legends == [["accuracy", "layer_0", "layer_10"], ["layer_2"]]
     assert not any("95%" in text.get_text() for text in figure.texts)  # it draws none
+    fewer = grown(curves={"upos/layer_0": CURVES["DET"]}, training="albert")
+    both = embryo_figures.several([fewer, growth], "accuracy")
+    assert [ax.get_title() for ax in both.axes] == ["albert, upos", "albert, roles", "bert, upos", "bert, roles"]
+    assert [len(ax.lines) for ax in both.axes] == [2, 0, 3, 1]
 
 
 def test_curves_and_order(grown):
