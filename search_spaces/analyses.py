@@ -152,16 +152,17 @@ def _found(where: str, there: tuple[tuple[str, ...], ...]) -> Trajectory:
 
 
 def _parse_analysis(text: str) -> tuple[str, ...]:
+    from plm.analyses import parted
     from plm.registry import names as known
     from plm.registry import unknown
 
     name, _, data = text.partition(":")
     if name not in known("analyses") and text != EACH:
         raise unknown("analysis", name, [EACH, *known("analyses")])
-    data, at, fields = data.partition("@")
-    paths = [Path(part).expanduser() for part in data.split("+")] if data else []
+    data, *fields = parted(data, "@")
+    paths = [Path(part).expanduser() for part in parted(data, "+")] if data else []
     parts = [str(path.resolve()) if path.exists() else str(path) for path in paths]
-    return (f"{name}:{'+'.join(parts)}{at}{fields}" if parts else text,)
+    return (f"{name}:{'@'.join(['+'.join(parts), *fields])}" if parts else text,)
 
 
 def _expand_analysis(value: str, point: Point) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from plm.inits.graft import Graft
 from plm.inits.permute import Permute
 from plm.inits.reinit import Reinit
 from search_spaces import transferability as paper
+from search_spaces.analyses import analyses
 from search_spaces.axis import Axis, By, Suited, suited
 from search_spaces.depths import depths
 from search_spaces.donors import donors, grafted, grafts
@@ -116,3 +117,13 @@ def test_no_permutation_is_the_order_that_is_there() -> None:
 )
 def test_a_change_has_its_baseline(change: str, baseline: str) -> None:
     assert paper.unchanged(change) == baseline
+
+
+def test_gold_data_are_found_whatever_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gold@v2", "a+b", "text"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    parse = analyses("each").parse
+    assert parse("probing:gold@v2+text@layers=4") == (f"probing:{tmp_path}/gold@v2+{tmp_path}/text@layers=4",)
+    assert parse("prediction:a+b+text") == (f"prediction:{tmp_path}/a+b+{tmp_path}/text",)
+    assert parse("prediction:nowhere@layers=4") == ("prediction:nowhere@layers=4",)

@@ -100,4 +100,6 @@ def test_a_path_is_taken_whole_whatever_its_name(tmp_path):
     assert analysis("similarity", str(own)).data == files(str(own))
     (own := tmp_path / "s@1.txt").write_text("The cat sat .\n")
     assert parted(f"{own}@layers=0@x", "@") == [str(own), "layers=0", "x"]
+    both = f"{own}+{own}"
+    assert parted(f"{both}@layers=0", "@") == [both, "layers=0"]
     assert parted("nowhere@layers=0@x", "@") == ["nowhere", "layers=0", "x"]
