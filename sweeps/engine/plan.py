@@ -140,10 +140,11 @@ def plan(sweep: Sweep, store: Store, given: Mapping[str, str] | None = None, *, 
 
 
 def _there(sweep: Sweep, wanted: Sequence[Point], given: Mapping[str, str]) -> tuple[list[Cell], list[str]]:
-    """The cells that there are; and in words what a task is too small for, where the sweep allows that."""
+    """The cells that there are; and in words what a task is too small for, where the sweep allows that, and what of the
+    command line means nothing beside the rest of it."""
     axis = sweep.optional
     named = asked(sweep, axis, given) if axis and axis in given else ()
-    cells, without = list[Cell](), dict[str, list[Point]]()
+    cells, without, nothing = list[Cell](), dict[str, list[Point]](), list[Point]()
     for point in wanted:
         try:
             spec = sweep.run(**point)
@@ -152,18 +153,30 @@ def _there(sweep: Sweep, wanted: Sequence[Point], given: Mapping[str, str]) -> t
                 raise
             without.setdefault(str(error), []).append(point)
         else:
-            cells += [Cell(point, spec)] if spec is not None else []
-    return cells, [f"left out: {why}{_gone(sweep, lost, cells)}" for why, lost in without.items()]
+            if spec is None:
+                nothing.append(point)
+            else:
+                cells.append(Cell(point, spec))
+    left_out = [f"left out: {why}{_gone(sweep, lost, cells)}" for why, lost in without.items()]
+    for name in given if cells else ():
+        if lost := _lost(name, nothing, cells):
+            left_out.append(f"left out: {lost}, with which nothing is asked here.")
+    return cells, left_out
 
 
 def _gone(sweep: Sweep, without: Sequence[Point], cells: Sequence[Cell]) -> str:
     """Of the first axis that loses values with some points, which: the axes after it lose theirs with them."""
     for axis in sweep.axes if cells else ():
-        kept = {cell.point[axis] for cell in cells}
-        lost = dict.fromkeys(label(point[axis]) for point in without if point[axis] not in kept)
-        if lost and axis != sweep.optional:
-            return f" Nothing is left of {axis}={','.join(map(str, lost))}."
+        if axis != sweep.optional and (lost := _lost(axis, without, cells)):
+            return f" Nothing is left of {lost}."
     return ""
+
+
+def _lost(axis: str, without: Sequence[Point], cells: Sequence[Cell]) -> str:
+    """The values of an axis that points without a cell have and no cell has, as on the command line; or nothing."""
+    kept = {cell.point[axis] for cell in cells}
+    values = dict.fromkeys(str(label(point[axis])) for point in without if point[axis] not in kept)
+    return f"{axis}={','.join(values)}" if values else ""
 
 
 def _others(sweep: Sweep, given: Mapping[str, str]) -> list[str]:

@@ -107,3 +107,13 @@ def test_values_that_do_not_go_together_say_what_does(
 ) -> None:
     with pytest.raises(ValueError, match=rf"no cell for these values\. Beside the others {said}$"):
         plan(sweep, store, {"task": "sentiment"} | given, smoke=smoke)
+
+
+def test_what_means_nothing_beside_the_rest_is_named(store: Store) -> None:
+    given = {"task": "sentiment", "size": "100", "seed": "1"}
+    planned = plan(sweep, store, given | {"way": "probe", "kept": "0,2"})
+    assert {cell.point["kept"] for cell in planned.cells} == {2}
+    assert planned.left_out == ("left out: kept=0, with which nothing is asked here.",)
+    both = plan(sweep, store, given | {"way": "probe,noise", "kept": "0,2"})
+    assert [said.partition(",")[0] for said in both.left_out] == ["left out: way=noise", "left out: kept=0"]
+    assert plan(sweep, store, given | {"kept": "0,2"}).left_out == ()  # fine-tuning asks with none kept
