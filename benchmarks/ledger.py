@@ -1,9 +1,10 @@
 """The planner, the schedule and the ledger at many runs: how their time and memory grow.
 
-`python -m benchmarks.ledger [--runs 100000] [--steps 1000]` plans that many fine-tunings of a tiny BERT on an empty store,
+`python -m benchmarks.ledger [--runs 100000] [--steps 1000] [--wait 20]` plans that many fine-tunings of a tiny BERT on an empty store,
 steps a schedule through some of them, writes finished run folders for all (the files that do not tell runs apart are hard
 links), plans again on that ledger, and writes the record and `results.parquet`. Each line is seconds of this process's CPU
-and of the clock, microseconds of CPU a run, and the peak resident memory so far. Nothing is trained.
+and of the clock, microseconds of CPU a run, and the peak resident memory so far. Nothing is trained. With `--wait` each
+object that is asked for comes so many milliseconds later, as from a bucket or a busy file server.
 """
 
 from __future__ import annotations
@@ -82,11 +83,27 @@ def finish_all(planned: Any, store: Any) -> None:
         (folder / "DONE").write_text(json.dumps(sums | {"spec.json": sha256(written)}))
 
 
+def answer_late(seconds: float) -> None:
+    """Let every object of a store be that far away."""
+    from plm.objects import Folder
+
+    def late(ask: Any) -> Any:
+        def asked(*given: Any) -> Any:
+            time.sleep(seconds)
+            return ask(*given)
+
+        return asked
+
+    own: Any = Folder
+    own.get, own.list = late(Folder.get), late(Folder.list)
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--steps", type=int, default=1000, help="runs that the schedule hands out and hears of")
+    parser.add_argument("--wait", type=float, default=0.0, help="milliseconds")
     given = parser.parse_args()
     from plm import Store
     from sweeps.engine import record
@@ -109,6 +126,8 @@ def main() -> None:
         store.root.mkdir(parents=True)
         with measured("(writing the folders)", given.runs):
             finish_all(planned, store)
+        if given.wait:
+            answer_late(given.wait / 1000)
         with measured("plan, all there", given.runs):
             planned = plan(sweep, store)
         assert not planned.missing

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from plm.objects import READERS
+
 OPTIONS = ("endpoint_override", "region")
 CACHE = "PLM_CACHE"
 """Environment variable: the folder of a machine for copies of what lies in buckets."""
@@ -213,6 +215,7 @@ def _client(endpoint: str | None, region: str | None) -> Any:
     config = Config(
         connect_timeout=10,
         read_timeout=60,
+        max_pool_connections=READERS,
         retries={"mode": "standard", "max_attempts": 6},
         s3={"addressing_style": "path" if endpoint else "auto"},
         request_checksum_calculation="when_required",  # others than AWS do not know the newer sums; ours are SHA-256

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from plm import covariates, words
 from plm.analyses import FIRST, Analysis, Unit
 from plm.analyses.knowledge import Knowledge
+from plm.objects import side_by_side
 from plm.reading import Reading, rows_of
 from plm.registry import member
 from plm.rng import numpy_stream
@@ -299,7 +300,8 @@ def _scored(growth: Growth) -> dict[str, int]:
 
 def _growth(training: str, analysis: str, rest: Any, asked: Mapping[tuple[int, int], RunFolder]) -> Growth | None:
     """The seeds that are there, at the steps that they share; None: nothing is finished."""
-    done = {at: run for at, run in asked.items() if run.status() == "done"}
+    status = side_by_side(RunFolder.status, asked.values())
+    done = {at: run for (at, run), found in zip(asked.items(), status, strict=True) if found == "done"}
     if not done:
         return None
     seeds = _abreast(done)

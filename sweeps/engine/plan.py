@@ -16,6 +16,7 @@ from plm import stand_ins
 from plm.data import tokenizer as tokenizers
 from plm.data.examples import Examples, TooFew
 from plm.inits.resume import Resume
+from plm.objects import side_by_side
 from plm.reading import Reading, Spec
 from plm.spec import Checkpoint, RunSpec
 from plm.stand_ins import is_stand_in
@@ -227,7 +228,8 @@ def arrange(sweep: Sweep, cells: Sequence[Cell], store: Store) -> Plan:
     for spec in runs.values():
         if isinstance(spec, Reading):
             spec.check()
-    status = {run_id: store.run(spec).status() for run_id, spec in runs.items()}
+    found = side_by_side(lambda spec: store.run(spec).status(), runs.values())
+    status = dict(zip(runs, found, strict=True))
     kept = {run_id: tuple(sorted(steps)) for run_id, steps in keep.items()}
     planned = Plan(sweep, tuple(cells), runs, kept, status)
     for run_id, spec in reversed(runs.items()):  # children first: a parent that is repeated needs its own parents

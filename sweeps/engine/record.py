@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from plm.objects import side_by_side
 from plm.store import RunFolder, Store
 from sweeps.engine.plan import Plan
 from sweeps.engine.sweep import Point, Sweep
@@ -94,10 +95,9 @@ def collect(name: str, store: Store) -> list[Row]:
         for role in _PURPOSE:
             purpose = {"study": trial["study"], "trial": trial["trial"], "purpose": _PURPOSE[role]}
             belongs |= dict.fromkeys(trial[role], purpose)
-    return [
-        _row(RunFolder(store, cell["run_id"]), cell["point"]) | belongs.get(cell["run_id"], {})
-        for cell in noted(name, store)
-    ]
+    cells = noted(name, store)
+    rows = side_by_side(lambda cell: _row(RunFolder(store, cell["run_id"]), cell["point"]), cells)
+    return [row | belongs.get(row["run_id"], {}) for row in rows]
 
 
 def _row(run: RunFolder, labels: Point) -> Row:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from plm.metrics import METRICS, REPORTED
+from plm.objects import side_by_side
 from plm.predictions import from_parquet, predicted
 from plm.spec import RunSpec
 from plm.store import RunFolder, Store
@@ -72,7 +73,8 @@ def arms(plan: Plan, store: Store) -> list[Arm]:
     for cell in plan.cells:
         if plan.sweep.metric != "val/score" or hasattr(cell.run.data, "task"):  # a pretraining itself has no score
             groups.setdefault(without_seed(cell.labels), []).append(cell)
-    scores = {key: _Scores.read(cells, store, plan.sweep.metric) for key, cells in groups.items()}
+    read = side_by_side(lambda cells: _Scores.read(cells, store, plan.sweep.metric), groups.values())
+    scores = dict(zip(groups, read, strict=True))
     differences = {key: _difference(plan, cells[0], scores) for key, cells in groups.items()}
     families: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
     for key, cells in groups.items():

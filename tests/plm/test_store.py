@@ -21,6 +21,7 @@ from plm import store as stores
 from plm.claim import Busy, Lost
 from plm.inits.load import Load
 from plm.inits.reinit import Reinit
+from plm.objects import side_by_side
 from plm.store import VOUCHED, Store, step_name
 
 
@@ -83,6 +84,18 @@ def raced(create: Callable[[int], bool]) -> list[int]:
     for thread in threads:
         thread.join()
     return won
+
+
+def test_things_are_read_side_by_side_and_stay_in_order():
+    together = threading.Barrier(4)
+
+    def read(thing: int) -> int:
+        together.wait(timeout=30)  # broken, unless four are on their way at a time
+        return -thing
+
+    assert side_by_side(read, range(8)) == [0, -1, -2, -3, -4, -5, -6, -7]
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda thing: 1 / thing, (2, 0, 1))
 
 
 def test_one_creator_wins(store):

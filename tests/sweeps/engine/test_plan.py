@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from plm import Bert, Execution, RunSpec, Store, finetune, pretrain, steps, train
 from plm.data.world import World
+from plm.store import RunFolder
+from sweeps.engine import record
 from sweeps.engine.plan import Plan, plan
 from sweeps.engine.schedule import BLOCKED, Schedule
 from sweeps.engine.sweep import Curve, Sweep
@@ -70,6 +73,27 @@ def test_finished_runs_are_not_missing(question: Sweep, store: Store) -> None:
     train(first.runs[first.missing[0]], store=store)
     again = plan(question, store)
     assert again.missing == first.missing[1:]
+
+
+def test_a_store_that_answers_late_is_asked_of_several_runs_at_a_time(
+    question: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, status = threading.Barrier(2), RunFolder.status
+
+    def late(run: RunFolder) -> str:
+        together.wait(timeout=30)
+        return status(run)
+
+    monkeypatch.setattr(RunFolder, "status", late)
+    planned = plan(question, store)
+    assert len(planned.missing) % 2 == 0  # the barrier lets them go in pairs
+    assert len(record.collect(noted(planned, store), store)) == len(planned.cells)
+
+
+def noted(planned: Plan, store: Store) -> str:
+    """A sweep's name, after what was asked of it is written down."""
+    record.note_cells(planned, store)
+    return planned.sweep.name
 
 
 def test_a_run_whose_files_were_tampered_with_is_refused(question: Sweep, store: Store) -> None:
