@@ -77,6 +77,8 @@ class Analysis(ABC):
     floor: ClassVar[str | None] = None
     """From what shares of a plateau are counted. None: zero; a family of the summary, such as `chance`; or `FIRST`, as of a
     probe, which tells much from random vectors too."""
+    anecdotal: ClassVar[bool] = False
+    """Whether its things are few and chosen: they are shown for themselves, and are no ability beside others."""
 
     @classmethod
     @abstractmethod

@@ -50,6 +50,7 @@ class Evolution(Analysis):
     head: ClassVar[str] = "tokens"
     usual: ClassVar[int] = 6
     unit: ClassVar[Unit | None] = Unit(value="right", by=("mode",), cluster="sentence")
+    anecdotal: ClassVar[bool] = True
     sentences: tuple[str, ...]
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ Shape letters: R resamples, S steps, K seeds, C clusters.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,11 +25,14 @@ from plm import covariates, words
 from plm.analyses import FIRST, Analysis, Unit
 from plm.analyses.knowledge import Knowledge
 from plm.objects import side_by_side
-from plm.reading import Reading, rows_of
+from plm.reading import Reading, Spec, rows_of
 from plm.registry import member
 from plm.rng import numpy_stream
+from plm.spec import Checkpoint, from_json
 from plm.store import RunFolder, Store
 from sweeps.engine.plan import Plan
+from sweeps.engine.record import noted
+from sweeps.engine.sweep import Point
 
 RESAMPLES = 200
 LEVELS = (0.5, 0.8, 0.9)
@@ -255,19 +259,72 @@ class Growth:
 
 def collect(plan: Plan, store: Store) -> list[Growth]:
     """What is finished of a plan, by training and analysis, in the order of its cells."""
+    there = _growths(_asked(plan), plan, store)
+    return [*there, *same_words(there)]
+
+
+def ever(plan: Plan, store: Store) -> list[Growth]:
+    """What is finished of all that the sweep was ever asked of a plan's trainings, by earlier calls too.
+
+    Of each analysis what was read at most steps, and of that what has most rows.
+    """
+    longest: dict[tuple[str, str], Growth] = {}
+    for growth in _growths(ever_asked(plan, store), plan, store):
+        other = longest.setdefault((growth.training, growth.analysis), growth)
+        if (len(growth.steps), growth.rows) > (len(other.steps), other.rows):
+            longest[growth.training, growth.analysis] = growth
+    return list(longest.values())
+
+
+def ever_asked(plan: Plan, store: Store) -> list[tuple[Point, Reading]]:
+    """The labels of each reading of a plan's trainings that a call of the sweep has asked for, and the reading.
+
+    A name may have stood for another training in an earlier call: what was read of that is left out.
+    """
+    axes, own = plan.sweep.by_step, _asked(plan)
+    assert axes is not None
+    trainings = {(labels[axes.training], _training(reading)) for labels, reading in own}
+    names, known = {name for name, _ in trainings}, {reading.run_id for _, reading in own}
+    earlier = {
+        cell["run_id"]: cell["point"]
+        for cell in noted(plan.sweep.name, store)
+        if cell["run_id"] not in known and cell["point"].get(axes.training) in names
+    }
+    specs = side_by_side(lambda run_id: _written(RunFolder(store, run_id)), earlier)
+    there = [(labels, spec) for labels, spec in zip(earlier.values(), specs, strict=True) if isinstance(spec, Reading)]
+    return [*own, *(one for one in there if (one[0][axes.training], _training(one[1])) in trainings)]
+
+
+def _asked(plan: Plan) -> list[tuple[Point, Reading]]:
+    return [(cell.labels, cell.spec) for cell in plan.cells if isinstance(cell.spec, Reading)]
+
+
+def _training(reading: Reading) -> str:
+    """What tells the training that is read from others: the run, or the folder that its models lie in."""
+    source = reading.source
+    return source.run.run_id if isinstance(source, Checkpoint) else os.path.dirname(source.path)
+
+
+def _written(run: RunFolder) -> Spec | None:
+    """What a run is; None: it was not begun, or what it was made of is no longer there."""
+    try:
+        return from_json((run.get("spec.json") or b"").decode())
+    except (ValueError, OSError):
+        return None
+
+
+def _growths(asked: Iterable[tuple[Point, Reading]], plan: Plan, store: Store) -> list[Growth]:
+    """What is finished of some readings, by training and analysis, in their order."""
     axes = plan.sweep.by_step
     assert axes is not None
     groups: dict[tuple[Any, ...], dict[tuple[int, int], RunFolder]] = {}
-    for cell in plan.cells:
-        if isinstance(cell.spec, Reading):
-            labels = cell.labels
-            rest = tuple((n, v) for n, v in labels.items() if n not in (*axes.axes, "seed"))
-            key = (str(labels[axes.training]), str(labels[axes.analysis]), rest)
-            at = (int(cell.point.get("seed", 0)), int(cell.point[axes.step]))
-            groups.setdefault(key, {})[at] = RunFolder(store, cell.spec.run_id)
+    for labels, reading in asked:
+        rest = tuple((n, v) for n, v in labels.items() if n not in (*axes.axes, "seed"))
+        key = (str(labels[axes.training]), str(labels[axes.analysis]), rest)
+        at = (int(labels.get("seed", 0)), int(labels[axes.step]))
+        groups.setdefault(key, {})[at] = RunFolder(store, reading.run_id)
     found = (_growth(training, analysis, rest, runs) for (training, analysis, rest), runs in groups.items())
-    there = [one for one in found if one is not None]
-    return [*there, *same_words(there)]
+    return [one for one in found if one is not None]
 
 
 def same_words(found: Sequence[Growth]) -> list[Growth]:

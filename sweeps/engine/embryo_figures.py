@@ -44,11 +44,14 @@ SAYS = {ADJUSTED: "share right, frequency, surprise and class size taken off"}
 
 
 def save(
-    name: str, found: Sequence[Growth], beside: Mapping[str, Mapping[str, Mapping[int, float]]], store: Store
-) -> list[str]:
+    name: str, found: Sequence[Growth], ever: Sequence[Growth],
+    beside: Mapping[str, Mapping[str, Mapping[int, float]]], store: Store,
+) -> list[str]:  # fmt: skip
     """Draw and write all figures; their keys in the store.
 
     Args:
+        found: What is asked for now.
+        ever: What was ever, of the same trainings: each of them has a page for all that is known of it.
         beside: Training -> task -> step -> score, of what was fine-tuned from the same models.
     """
     keys: list[str] = []
@@ -67,9 +70,10 @@ def save(
         for family in growths[0].member.curves[1:]:
             if growths[0].names(family):
                 keys += put(several(growths, family), name, of, family, store)
-    for training in dict.fromkeys(growth.training for growth in found):
-        own = [growth for growth in found if growth.training == training and growth.only is None]
-        keys += put(glance(own, beside.get(training, {})), name, training.replace("/", "--"), "glance", store)
+    for training in dict.fromkeys(growth.training for growth in ever):
+        own = [growth for growth in ever if growth.training == training and not growth.member.anecdotal]
+        if own:
+            keys += put(glance(own, beside.get(training, {})), name, training.replace("/", "--"), "glance", store)
     return keys
 
 

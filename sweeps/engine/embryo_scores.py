@@ -16,6 +16,7 @@ from plm.reading import Reading
 from plm.spec import RunSpec, Source, digest
 from plm.store import RunFolder, Store
 from sweeps.engine import results
+from sweeps.engine.embryo import ever_asked
 from sweeps.engine.plan import Plan
 from sweeps.engine.record import noted
 from sweeps.engine.results import Arm
@@ -142,13 +143,13 @@ def verdict(scores: Scores) -> str:
 
 
 def beside(plan: Plan, store: Store) -> dict[str, dict[str, Mapping[int, float]]]:
-    """Training -> task -> step -> mean score, of what calls of another sweep have fine-tuned from the models that are read."""
+    """Training -> task -> step -> mean score, of what calls of another sweep have fine-tuned from the models that are read
+    or were by earlier calls."""
     axes, found = plan.sweep.by_step, dict[tuple[str, str], dict[int, list[float]]]()
     assert axes is not None
     read = {
-        digest(cell.spec.source): (str(cell.labels[axes.training]), int(cell.point[axes.step]))
-        for cell in plan.cells
-        if isinstance(cell.spec, Reading)
+        digest(reading.source): (str(labels[axes.training]), int(labels[axes.step]))
+        for labels, reading in ever_asked(plan, store)
     }
     points = {cell["run_id"]: cell["point"] for cell in (noted(axes.beside, store) if axes.beside else ())}
     for run_id, point in points.items():  # a run counts once, by what the last call that asked for it says of it

@@ -179,7 +179,8 @@ def _growth(planned: Plan, store: Store, console: Console, draw: bool) -> None:
         record.save(planned.sweep, store)
         text = "".join([*(section(*one) for one in shown), *(one.told() for one in found)])
         store.put(f"{record.folder(planned.sweep.name)}/table.md", text.encode())
-        keys = embryo_figures.save(planned.sweep.name, found, embryo_scores.beside(planned, store), store)
+        ever, beside = embryo.ever(planned, store), embryo_scores.beside(planned, store)
+        keys = embryo_figures.save(planned.sweep.name, found, ever, beside, store)
         _files(planned.sweep.name, keys + embryo_score_figures.save(planned.sweep.name, scores, store), store, console)
 
 

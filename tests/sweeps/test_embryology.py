@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from search_spaces.analyses import read_by
 from search_spaces.axis import label
 from sweeps.embryology import sweep
 from sweeps.engine import launch
+from sweeps.engine.embryo import ever
 from sweeps.engine.plan import plan
 from sweeps.engine.shown import read_child
 from sweeps.engine.sweep import points
@@ -111,6 +113,29 @@ def test_a_training_is_read_at_each_step_once(
     assert all(name.startswith(("reconstruction-", "prediction-")) for name in before)
     assert launch.main(sweep, [*asked(tmp_path, steps, gold), "--table"]) == 0
     assert "DET" in capsys.readouterr().out
+
+
+def test_the_page_of_a_training_has_all_that_was_ever_read_of_it(
+    steps: str, gold: str, tmp_path: Path, no_view: None
+) -> None:
+    both = [f"trajectory={steps}", "size=20", "--local", "--store", str(tmp_path)]
+    assert launch.main(sweep, [*both, f"analysis=reconstruction:{gold}"]) == 0
+    assert launch.main(sweep, [*both, f"analysis=prediction:{gold}", "step=0,16"]) == 0
+    page = (tmp_path / "sweeps/embryology/figures/tiny/glance.svg").read_text()
+    assert "reconstruction:tags (accuracy" in page
+    assert "prediction:tags (accuracy" in page
+    asked_now, store = (
+        {"trajectory": steps, "analysis": f"prediction:{gold}", "size": "20", "step": "0"},
+        Store.at(tmp_path),
+    )
+    assert [(one.analysis, one.steps) for one in ever(plan(sweep, store, asked_now), store)] == [
+        ("prediction:tags", (0, 16)), ("reconstruction:tags", (0, 4, 16)),
+    ]  # fmt: skip
+    other = shutil.copytree(steps, tmp_path / "elsewhere" / Path(steps).name)  # of the same name, and another training
+    shutil.rmtree(other / "step0")
+    (other / "step4").rename(other / "step0")
+    found = ever(plan(sweep, store, asked_now | {"trajectory": str(other)}), store)
+    assert found == []
 
 
 def test_a_local_copy_of_a_hub_model_with_its_revisions(

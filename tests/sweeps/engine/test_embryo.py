@@ -199,7 +199,7 @@ def test_the_order_is_held_against_frequency(grown, monkeypatch):
 
 def test_figures_are_drawn_for_each_analysis_and_training(grown, tmp_path):
     found = [grown(), grown(training="albert", seeds=(0, 1))]
-    keys = embryo_figures.save("asked", found, {}, Store.at(tmp_path))
+    keys = embryo_figures.save("asked", found, found, {}, Store.at(tmp_path))
     names = {key.removeprefix("sweeps/asked/figures/") for key in keys if key.endswith(".png")}
     assert names == {"reconstruction/classes.png", "reconstruction/order.png", "bert/glance.png", "albert/glance.png"}
     assert b"DET (n 40)" in (tmp_path / "sweeps/asked/figures/reconstruction/classes.svg").read_bytes()
@@ -310,10 +310,10 @@ def test_at_a_glance_abilities_stand_beside_scores_and_above_what_is_none(grown,
 
 def test_two_sizes_of_an_analysis_have_figures_of_their_own(grown, tmp_path):
     one, other = (replace(grown(), rest=(("size", size),)) for size in (5, 100))
-    keys = embryo_figures.save("embryology", [one, other], {}, Store.at(tmp_path))
+    keys = embryo_figures.save("embryology", [one, other], [other], {}, Store.at(tmp_path))
     classes = [key for key in keys if "classes" in key]
     assert len(set(classes)) == len(classes) == 4
-    alone = embryo_figures.save("embryology", [one], {}, Store.at(tmp_path))
+    alone = embryo_figures.save("embryology", [one], [one], {}, Store.at(tmp_path))
     assert any("/reconstruction/" in key for key in alone)
 
 
