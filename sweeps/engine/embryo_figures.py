@@ -190,17 +190,16 @@ def several(growths: Sequence[Growth], family: str) -> Figure:
         )  # fmt: skip
         for ax, (growth, kind) in zip(axes.flat, product(range(down), kinds), strict=True):
             names = found[growth].get(kind, [])
-            for i, name in enumerate(names[:MOST]):
+            shown, said = _commonest(growths[growth], names)
+            for i, name in enumerate(shown):
                 label = short(name).removeprefix(f"{kind}/")
                 ax.plot(growths[growth].steps, growths[growth].curve(name), label=label, **_look(i))
-            said = f"the first {MOST} of {len(names)}" if len(names) > MOST else ""
             named = [growths[growth].training] * (down > 1 or not kind)
             ax.set_title(", ".join(filter(None, [*named, kind, said])), fontsize=9)
             over_steps(ax, _last(growths))
             if names:
                 ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-        for row in axes:
-            row[0].set_ylabel(SAYS.get(family, family))
+        figure.supylabel(SAYS.get(family, family), fontsize=9)
         for ax in axes[-1]:
             ax.set_xlabel(STEP)
         _finish(figure, [], growths, drawn=False)
@@ -294,6 +293,16 @@ def _most(growth: Growth, names: Sequence[str]) -> list[str]:
     """As many classes as a panel can hold: those that are reached, of most rows."""
     most = sorted(names, key=lambda name: (reached(growth, name) is None, -float(count(growth, name) or 0)))[:MOST]
     return [name for name in names if name in most]
+
+
+def _commonest(growth: Growth, names: Sequence[str]) -> tuple[list[str], str]:
+    """As many names as a panel can hold, those of no class and of most rows, and which of how many; all, if it holds them."""
+    if len(names) <= MOST:
+        return list(names), ""
+    counts = {name: float(count(growth, name) or 0) for name in names}
+    most = sorted(names, key=lambda name: ("/" in name, -counts[name]))[:MOST]
+    said = f"the {MOST} of most words of {len(names)}" if any(counts.values()) else f"the first {MOST} of {len(names)}"
+    return [name for name in names if name in most], said
 
 
 def _look(i: int) -> dict[str, Any]:

@@ -142,6 +142,14 @@ def test_what_a_probe_says_stands_by_label_set(grown, monkeypatch):
     assert [len(ax.lines) for ax in both.axes] == [2, 0, 3, 1]
 
 
+def test_of_more_classes_than_a_panel_holds_the_commonest_are_drawn(grown, monkeypatch):
+    names = [f"T{i:02}" for i in range(16)]
+    monkeypatch.setitem(globals(), "WORDS", {name: 1 + i for i, name in enumerate(names)})
+    (panel,) = embryo_figures.several([grown(curves=dict.fromkeys(names, CURVES["DET"]))], "accuracy").axes
+    assert panel.get_title() == "tag, the 14 of most words of 17"
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["accuracy", *names[3:]]
+
+
 def test_curves_and_order(grown):
     growth = grown()
     assert growth.curve("accuracy/NOUN").tolist() == [0, 0, 0, 0.5, 0.8]
