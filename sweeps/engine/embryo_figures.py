@@ -25,6 +25,7 @@ from sweeps.engine.embryo_tables import (
     baseline,
     baseline_said,
     by_analysis,
+    by_number,
     caption,
     count,
     floor_said,
@@ -213,13 +214,7 @@ def _by_kind(growth: Growth, family: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name in growth.names(family):
         found.setdefault(first if "/" not in name else kind_of.get(short(name), first), []).append(name)
-    return {kind: sorted(names, key=_by_number) for kind, names in found.items()}
-
-
-def _by_number(name: str) -> tuple[bool, list[tuple[float, str]]]:
-    """That of no class first; the rest with numbers in their order: `support_2_4` before `support_20_up`."""
-    parts = re.split(r"(\d+)", name)
-    return "/" in name, [(float(part), "") if part.isdecimal() else (math.inf, part) for part in parts]
+    return {kind: sorted(names, key=by_number) for kind, names in found.items()}
 
 
 def glance(growths: Sequence[Growth], beside: Mapping[str, Mapping[int, float]]) -> Figure:
@@ -334,7 +329,8 @@ def _finish(figure: Figure, axes: Sequence[Axes], growths: Sequence[Growth], *, 
     """Legend, title and caption, with what intervals are of where they are drawn."""
     if axes:
         handles, labels = legend(axes)
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
+        where: Any = "outside right upper" if len(axes) > 1 else "outside right center"  # where the title is the widest
+        figure.legend(handles, labels, loc=where, frameon=False, fontsize=7.5)
     others = ", ".join(f"{axis} {value}" for axis, value in growths[0].rest)
     headed(figure, growths[0].analysis + f" ({others})" * bool(others))
     lines = [(f"{g.training}: " if len(growths) > 1 else "") + "; ".join(caption(g)[: 1 + drawn]) for g in growths]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -77,9 +78,17 @@ def short(name: str) -> str:
 
 
 def ordered(growth: Growth, kind: str) -> list[str]:
-    """The classes of a kind, first those that reach half of their plateau first."""
+    """The classes of a kind, first those that reach half of their plateau first; layers as they lie."""
+    if all("layer_" in name for name in growth.kinds[kind]):
+        return sorted(growth.kinds[kind], key=by_number)
     steps = {name: reached(growth, name) for name in growth.kinds[kind]}
     return sorted(steps, key=lambda name: math.inf if (step := steps[name]) is None else step)
+
+
+def by_number(name: str) -> tuple[bool, list[tuple[float, str]]]:
+    """That of no class first; the rest with numbers in their order: `support_2_4` before `support_20_up`."""
+    parts = re.split(r"(\d+)", name)
+    return "/" in name, [(float(part), "") if part.isdecimal() else (math.inf, part) for part in parts]
 
 
 def reached(growth: Growth, name: str) -> float | None:

@@ -131,6 +131,11 @@ def test_what_a_probe_says_stands_by_label_set(grown, monkeypatch):
         "upos": ["accuracy/upos/layer_0", "accuracy/upos/layer_10"],
         "roles": ["accuracy/roles/layer_2"],
     }
+    late = grown(curves={"upos/layer_0": CURVES["X"], "upos/layer_10": CURVES["DET"]}, training="late")
+    assert ordered(late, "upos") == [
+        "accuracy/upos/layer_0",
+        "accuracy/upos/layer_10",
+    ]  # as they lie, not as they learn
     figure = embryo_figures.several([growth], "accuracy")
     assert [ax.get_title() for ax in figure.axes] == ["upos", "roles"]
     legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]
