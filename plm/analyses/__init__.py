@@ -76,7 +76,7 @@ class Analysis(ABC):
     """Of the first of `curves`; None: it is no mean over rows, and has no interval over them."""
     floor: ClassVar[str | None] = None
     """From what shares of a plateau are counted. None: zero; a family of the summary, such as `chance`; or `FIRST`, as of a
-    probe, which tells much from random vectors too."""
+    probe, which tells much from random vectors too, or of a choice among a relation's objects."""
     anecdotal: ClassVar[bool] = False
     """Whether its things are few and chosen: they are shown for themselves, and are no ability beside others."""
 

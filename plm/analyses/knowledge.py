@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from plm.analyses import Analysis, Row, Subject, Unit, check_size
+from plm.analyses import FIRST, Analysis, Row, Subject, Unit, check_size
 from plm.data.cloze import CARDINALITIES, Cloze, ClozeFact, Relation, cloze
 from plm.rows import groups, numbers
 
@@ -62,6 +62,7 @@ class Knowledge(Analysis):
     )
     baseline: ClassVar[str | None] = "commonest"
     unit: ClassVar[Unit | None] = Unit(value="typed_correct", by=("relation", "supported", "stated"), cluster="id")
+    floor: ClassVar[str | None] = FIRST
     data: Cloze
     size: int | None = None
     """Facts of each relation, those that cannot be asked included; None: all."""

@@ -234,7 +234,7 @@ class Growth:
             relative: The level is a share of the way from `above` to the plateau, which is the fit's last value.
             above: What scores as much without the ability.
         """
-        if self._never_right(name):
+        if self._never_learnt(name):
             return Crossing(None, None, None)
         own = passed(self.steps, monotone(self.curve(name)[None]), level, relative=relative, above=above)[0]
         fits = self._fits.get(name, np.empty((0, len(self.steps))))
@@ -245,10 +245,11 @@ class Growth:
         low, high = (ends[round(q * (len(ends) - 1))] for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
         return Crossing(_finite(own), _finite(low), _finite(high), lost)
 
-    def _never_right(self, name: str) -> bool:
-        """Whether covariates are taken off a class that learns nothing: what is left tells only of the other classes."""
+    def _never_learnt(self, name: str) -> bool:
+        """Whether covariates are taken off a class that comes to nothing: what is left tells only of the other classes."""
         family, _, rest = name.partition("/")
-        return family == covariates.ADJUSTED and bool(self.curve(f"{self.member.curves[0]}/{rest}").max() < CLEAR)
+        own = f"{self.member.curves[0]}/{rest}"
+        return family == covariates.ADJUSTED and bool(monotone(self.curve(own)[None])[0, -1] < CLEAR)
 
     def _ends_below(self, name: str, level: float, *, relative: bool, above: float) -> bool:
         """Whether a curve is below a level at the last step, with all of its interval if it has one."""

@@ -17,7 +17,7 @@ from plm.analyses.reconstruction import Reconstruction
 from plm.reading import to_parquet
 from plm.store import RunFolder
 from sweeps.engine.embryo import Growth, same_words
-from sweeps.engine.embryo_tables import caption, said, table
+from sweeps.engine.embryo_tables import caption, reached, said, table
 
 STEPS = (0, 1, 10, 100, 1000)
 
@@ -80,7 +80,9 @@ def test_what_frequency_explains_is_taken_off(tmp_path: Path) -> None:
 
 def test_a_class_that_learns_nothing_has_no_date_with_covariates_off_either(tmp_path: Path) -> None:
     """As frequent words of the others become right, a line says that its rare ones are better than expected."""
-    found = growth(tmp_path, Reconstruction, words(lambda tag, f, i: 0.0 if tag == "NOUN" else 0.03 * f * i))
+    once_lucky = words(lambda tag, f, i: 0.05 * (i == 1) if tag == "NOUN" else 0.03 * f * i)
+    found = growth(tmp_path, Reconstruction, once_lucky)
+    assert found.curve("accuracy/NOUN").max() > 0.02
     assert found.curve("adjusted/NOUN")[-1] > found.curve("adjusted/NOUN")[0] + 0.05
     dates = {tag: cells(found)[tag]["half of plateau, covariates off"] for tag in ("DET", "NOUN")}
     assert dates["NOUN"] == ">"
@@ -136,18 +138,28 @@ def test_trainings_are_compared_on_words_that_are_one_piece_in_all(tmp_path: Pat
     assert same_words([whole, whole]) == []  # all words are such
 
 
+def facts(asked: range, unknown: Callable[[int], int] = lambda i: 9) -> Callable[[int, int], list[Any]]:
+    """Facts by number, of which those after `unknown` of the step's place are known."""
+
+    def rows(i: int, seed: int) -> list[Any]:
+        scores = dict.fromkeys(SCORES.values(), 0.0)
+        fact = {"supported": "", "stated": ""}
+        return [
+            scores | fact | {"id": str(n), "relation": f"r{n % 2}", "typed_correct": float(n > unknown(i))}
+            for n in asked
+        ]
+
+    return rows
+
+
+def test_what_is_guessed_among_the_objects_of_a_relation_is_not_known_at_the_first_step(tmp_path: Path) -> None:
+    """A third at once, as by chance; two thirds from step 100 on."""
+    found = growth(tmp_path, Knowledge, facts(range(12), lambda i: 7 if i < 3 else 3))
+    assert found.curve("typed_accuracy") == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    assert 10 < (reached(found, "typed_accuracy") or 0) < 100
+
+
 def test_facts_are_compared_where_their_objects_are_one_piece_in_all(tmp_path: Path) -> None:
-    def facts(asked: range) -> Callable[[int, int], list[Any]]:
-        def rows(i: int, seed: int) -> list[Any]:
-            scores = dict.fromkeys(SCORES.values(), 0.0)
-            return [
-                scores
-                | {"id": str(n), "relation": f"r{n % 2}", "supported": "", "stated": "", "typed_correct": float(n > 9)}
-                for n in asked
-            ]
-
-        return rows
-
     one, other = (growth(tmp_path / str(n), Knowledge, facts(range(n, n + 16))) for n in (0, 4))
     first, second = same_words([one, other])
     assert first.only == second.only == {str(n) for n in range(4, 16)}
