@@ -80,26 +80,31 @@ def fit(
     scale = torch.where(scale > 1e-6 * (1 + mean.abs()), scale, torch.ones_like(scale))
     layers, count, width = features.shape
     steps = STEPS if steps is None else steps
-    weight = torch.zeros(layers, width, sum(classes), device=features.device, requires_grad=True)
-    bias = torch.zeros(layers, 1, sum(classes), device=features.device, requires_grad=True)
-    probe = Probe(mean, scale, weight, bias, tuple(classes))
+    weight = torch.zeros(layers, width, sum(classes), device=features.device)
+    bias = torch.zeros(layers, 1, sum(classes), device=features.device)
     optimizer = torch.optim.Adam([weight, bias], lr=LR)
     for step, rows in enumerate(_batches(count, steps, seed)):
         optimizer.param_groups[0]["lr"] = LR * (1 - step / steps)
         chosen = torch.from_numpy(rows).to(features.device)
-        with torch.enable_grad():
-            scores = probe.log_probabilities(features[:, chosen])
-            loss = torch.stack([_loss(own, one[chosen]) for own, one in zip(scores, labels, strict=True)]).sum()
-            loss = loss + PRECISION / (2 * count) * weight.square().sum()
-            optimizer.zero_grad()
-            loss.backward()
+        batch = features.index_select(1, chosen).sub_(mean).div_(scale)
+        error = _error(torch.baddbmm(bias, batch, weight), [own[chosen] for own in labels], classes)
+        weight.grad = torch.baddbmm(weight, batch.mT, error, beta=PRECISION / count)
+        bias.grad = error.sum(1, keepdim=True)
         optimizer.step()
-    return Probe(mean, scale, weight.detach(), bias.detach(), tuple(classes))
+    return Probe(mean, scale, weight, bias, tuple(classes))
 
 
-def _loss(scores: Float[Tensor, "L B C"], labels: Int[Tensor, " B"]) -> Tensor:
-    """Mean over items, summed over layers, so that a layer's gradient does not depend on how many there are."""
-    return -scores[:, torch.arange(len(labels)), labels].mean(1).sum()
+def _error(
+    scores: Float[Tensor, "L B C"], labels: Sequence[Int[Tensor, " B"]], classes: Sequence[int]
+) -> Float[Tensor, "L B C"]:
+    """The gradient of the cross-entropy by the scores: the mean over items, summed over label sets and layers.
+
+    Written out, it takes half the time of autograd; and a layer's does not depend on how many there are.
+    """
+    for part, own in zip(scores.split(list(classes), dim=-1), labels, strict=True):
+        part.copy_(part.softmax(-1))
+        part[:, torch.arange(len(own)), own] -= 1
+    return scores.div_(scores.shape[1])
 
 
 def _batches(count: int, steps: int, seed: int) -> list[np.ndarray]:

@@ -144,6 +144,27 @@ def test_probes_are_about_what_a_fit_to_the_end_with_the_same_prior_gives():
     assert np.allclose(probe.weight[0].T.numpy(), theirs.coef_, atol=0.1)
 
 
+def test_the_gradient_is_that_of_the_loss_it_is_written_out_from():
+    """One step of Adam from zero goes by signs alone: so three, of which two see weights and the prior."""
+    vectors, steps = features(2, 50), 3
+    labels, classes = [(vectors[1, :, 0] > 5).long(), vectors[0, :, 1:4].argmax(1)], [2, 3]
+    standard = (vectors - vectors.mean(1, keepdim=True)) / vectors.std(1, keepdim=True, correction=0)
+    weight = torch.zeros(2, vectors.shape[2], 5, requires_grad=True)
+    bias = torch.zeros(2, 1, 5, requires_grad=True)
+    adam = torch.optim.Adam([weight, bias])
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = linear_probes.LR * (1 - step / steps)
+        loss = linear_probes.PRECISION / (2 * 50) * weight.square().sum()
+        for own, one in zip((standard @ weight + bias).split(classes, dim=-1), labels, strict=True):
+            loss = loss + sum(torch.nn.functional.cross_entropy(layer, one) for layer in own)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    found = fit(vectors, labels, classes, seed=0, steps=steps)
+    assert torch.allclose(found.weight, weight, atol=1e-5)
+    assert torch.allclose(found.bias, bias, atol=1e-5)
+
+
 def test_predictions_do_not_depend_on_how_many_are_scored_at_once(monkeypatch):
     vectors = features()
     labels = (vectors[0, :, 0] > 5).long()
