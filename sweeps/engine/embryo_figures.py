@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -39,6 +40,8 @@ WIDTH, HEIGHT, ACROSS = 2.3, 1.9, 5
 """Inches of a small panel, and how many stand beside each other."""
 MOST = 14
 """Lines that one panel can hold; of more classes those that have most rows."""
+WRAPPED = 44
+"""Characters of a line of a page's legend."""
 STEP = "pretraining step (log scale)"
 SAYS = {ADJUSTED: "share right, frequency, surprise and class size taken off"}
 """Families whose name does not say what they are."""
@@ -225,7 +228,7 @@ def glance(growths: Sequence[Growth], beside: Mapping[str, Mapping[int, float]])
     heights = [3.6] * bool(able) + [1.3] * len(others)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            len(heights), 1, figsize=(9.2, 1.2 + sum(heights)), sharex=True, squeeze=False, layout="constrained",
+            len(heights), 1, figsize=(10.2, 1.2 + sum(heights)), sharex=True, squeeze=False, layout="constrained",
             height_ratios=heights,
         )  # fmt: skip
         if able:
@@ -236,6 +239,7 @@ def glance(growths: Sequence[Growth], beside: Mapping[str, Mapping[int, float]])
             over_steps(ax, _last(growths))
         axes[-1][0].set_xlabel(STEP)
         handles, labels = legend(list(axes.flat))
+        labels = [textwrap.fill(label, WRAPPED) for label in labels]  # long names would leave no room for the curves
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
         headed(figure, f"{growths[0].training}: when each ability comes")
         rows = ", ".join(f"{growth.analysis} {growth.rows:,}" for growth in growths)

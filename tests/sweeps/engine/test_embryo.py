@@ -315,6 +315,9 @@ def test_at_a_glance_abilities_stand_beside_scores_and_above_what_is_none(grown,
     (gains,) = figure.axes
     assert [line.get_ydata()[-1] for line in gains.lines[:2]] == [1, 1]
     assert gains.lines[1].get_ydata().tolist() == pytest.approx([0, 4 / 3, 1])
+    long = embryo_figures.glance([growth], {"sst2, fine-tuned (size 500, " + "so long, " * 12: {0: 0.5, 1000: 0.8}})
+    long.draw_without_rendering()
+    assert long.axes[0].get_position().width > 0.5  # of the figure, for all its names
     monkeypatch.setattr(Reconstruction, "unit", None)
     assert [ax.get_title(loc="left") for ax in embryo_figures.glance([growth, growth], {}).axes] == [
         "reconstruction: accuracy, mean of 4 (shaded: least to greatest)"
