@@ -128,7 +128,7 @@ def _files(reading: Reading, store: Store, execution: Execution, cache: Cache) -
         rows = analysis.rows(subject)
     summary = analysis.summary(rows)
     wrong = {name: value for name, value in summary.items() if not math.isfinite(value)}
-    if wrong or not rows:
+    if wrong or not (rows and summary):
         raise ValueError(f"{reading.run_id}: {f'not finite: {wrong}' if wrong else 'there was nothing to score'}.")
     result = {
         "run_id": reading.run_id,

@@ -144,6 +144,10 @@ class _Cut(NamedTuple):
         words = [tuple(range(start, ends[start])) for start in [0, *sorted(set(ends))][:-1]] if ids else []
         if not words:
             raise ValueError(f"sentence {sentence!r} has no token: leave it out.")
+        if marked and offsets and max(end for _, end in marked) > offsets[-1][1]:
+            raise ValueError(
+                f"sentence {sentence!r}: what is marked lies beyond the {room} tokens that the model reads. Shorten it."
+            )
         asked = {
             k
             for k, places in enumerate(words)

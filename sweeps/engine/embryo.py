@@ -12,11 +12,10 @@ Shape letters: R resamples, S steps, K seeds, C clusters.
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -28,11 +27,11 @@ from plm.objects import side_by_side
 from plm.reading import Reading, Spec, rows_of
 from plm.registry import member
 from plm.rng import numpy_stream
-from plm.spec import Checkpoint, from_json
+from plm.spec import digest, from_json
 from plm.store import RunFolder, Store
 from sweeps.engine.plan import Plan
 from sweeps.engine.record import noted
-from sweeps.engine.sweep import Point
+from sweeps.engine.sweep import ByStep, Point
 
 RESAMPLES = 200
 LEVELS = (0.5, 0.8, 0.9)
@@ -118,7 +117,7 @@ class Growth:
         family, unit = self.member.curves[0], self.member.unit
         names = self.names(family)
         if unit is None:
-            return {"": [name for name in names if "/" in name] or names}
+            return {"": [name for name in names if "/" in name] or names} if names else {}
         column_of = {f"{family}/{group}": column for group, column in self._columns(unit).items()}
         found: dict[str, list[str]] = {}
         for column in unit.by:
@@ -223,25 +222,33 @@ class Growth:
         return low, high
 
     @cached_property
-    def _fits(self) -> dict[str, Draws]:
-        """Monotone fits of the draws in which every step has a value."""
-        return {name: monotone(draws[np.isfinite(draws).all(1)]) for name, draws in self.resampled.items()}
+    def _fits(self) -> dict[str, tuple[Draws, Float[np.ndarray, " R"]]]:
+        """Monotone fits of the draws in which every step has a value, and what each draw begins with."""
+        whole = {name: draws[np.isfinite(draws).all(1)] for name, draws in self.resampled.items()}
+        return {name: (monotone(draws), draws[:, 0]) for name, draws in whole.items()}
 
-    def crossing(self, name: str, level: float, *, relative: bool, above: float = 0.0) -> Crossing:
+    def risen(self, name: str, share: float) -> Crossing:
+        """When a curve has for good come a share of the way from its floor to its plateau, the last value of its fit."""
+        above = None if self.member.floor == FIRST else self.floor(name)
+        return self.crossing(name, share, relative=True, above=above)
+
+    def crossing(self, name: str, level: float, *, relative: bool, above: float | None = 0.0) -> Crossing:
         """When a curve passes a level for good.
 
         Args:
             relative: The level is a share of the way from `above` to the plateau, which is the fit's last value.
-            above: What scores as much without the ability.
+            above: What scores as much without the ability; None: what is read at the first step, by each draw its own,
+                since things that are easy from the start are as often among those that are drawn there.
         """
         if self._never_learnt(name):
             return Crossing(None, None, None)
-        own = passed(self.steps, monotone(self.curve(name)[None]), level, relative=relative, above=above)[0]
-        fits = self._fits.get(name, np.empty((0, len(self.steps))))
-        lost = bool(np.isfinite(own)) and self._ends_below(name, level, relative=relative, above=above)
+        first = float(self.curve(name)[0]) if above is None else above
+        own = passed(self.steps, monotone(self.curve(name)[None]), level, relative=relative, above=first)[0]
+        fits, firsts = self._fits.get(name, (np.empty((0, len(self.steps))), np.empty(0)))
+        lost = bool(np.isfinite(own)) and self._ends_below(name, level, relative=relative, above=first)
         if not len(fits):
             return Crossing(_finite(own), None, None, lost)
-        ends = np.sort(passed(self.steps, fits, level, relative=relative, above=above))
+        ends = np.sort(passed(self.steps, fits, level, relative=relative, above=firsts if above is None else above))
         low, high = (ends[round(q * (len(ends) - 1))] for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
         return Crossing(_finite(own), _finite(low), _finite(high), lost)
 
@@ -260,50 +267,63 @@ class Growth:
 
 def collect(plan: Plan, store: Store) -> list[Growth]:
     """What is finished of a plan, by training and analysis, in the order of its cells."""
-    there = _growths(_asked(plan), plan, store)
+    found = (_growth_of(asked, plan, store) for asked in _by(_row, _asked(plan), plan).values())
+    there = [growth for growth in found if growth is not None]
     return [*there, *same_words(there)]
 
 
 def ever(plan: Plan, store: Store) -> list[Growth]:
     """What is finished of all that the sweep was ever asked of a plan's trainings, by earlier calls too.
 
-    Of each analysis what was read at most steps, and of that what has most rows.
+    A curve is of one analysis, gold data and all. Of several by one name it is what is asked for now; else, or if several
+    are, what was read at most steps, and of that what has most rows.
     """
-    longest: dict[tuple[str, str], Growth] = {}
-    for growth in _growths(ever_asked(plan, store), plan, store):
-        other = longest.setdefault((growth.training, growth.analysis), growth)
-        if (len(growth.steps), growth.rows) > (len(other.steps), other.rows):
-            longest[growth.training, growth.analysis] = growth
-    return list(longest.values())
+    own = {_curve(labels, reading, plan) for labels, reading in _asked(plan)}
+    curves = {
+        key: growth
+        for key, asked in _by(_curve, ever_asked(plan, store), plan).items()
+        if (growth := _growth_of(asked, plan, store)) is not None
+    }
+    best = sorted(curves, key=lambda key: (key in own, len(curves[key].steps), curves[key].rows))
+    shown = {(curves[key].training, curves[key].analysis): curves[key] for key in best}
+    return [shown[name] for name in dict.fromkeys((growth.training, growth.analysis) for growth in curves.values())]
 
 
 def ever_asked(plan: Plan, store: Store) -> list[tuple[Point, Reading]]:
     """The labels of each reading of a plan's trainings that a call of the sweep has asked for, and the reading.
 
-    A name may have stood for another training in an earlier call: what was read of that is left out.
+    A name may have stood for other models in an earlier call: what was read of those is left out.
     """
     axes, own = plan.sweep.by_step, _asked(plan)
     assert axes is not None
-    trainings = {(labels[axes.training], _training(reading)) for labels, reading in own}
-    names, known = {name for name, _ in trainings}, {reading.run_id for _, reading in own}
-    earlier = {
-        cell["run_id"]: cell["point"]
+    points = {cell.labels[axes.training]: cell.point for cell in plan.cells}
+
+    @cache
+    def source(training: str, seed: int, step: int) -> str | None:
+        """What the training is at a step now, as the sweep itself finds it."""
+        try:
+            spec = plan.sweep.run(**points[training] | {"seed": seed, axes.step: step})
+        except (ValueError, OSError):
+            return None
+        return digest(spec.source) if isinstance(spec, Reading) else None
+
+    known = {reading.run_id for _, reading in own}
+    earlier = [
+        (cell["run_id"], cell["point"])
         for cell in noted(plan.sweep.name, store)
-        if cell["run_id"] not in known and cell["point"].get(axes.training) in names
-    }
-    specs = side_by_side(lambda run_id: _written(RunFolder(store, run_id)), earlier)
-    there = [(labels, spec) for labels, spec in zip(earlier.values(), specs, strict=True) if isinstance(spec, Reading)]
-    return [*own, *(one for one in there if (one[0][axes.training], _training(one[1])) in trainings)]
+        if cell["run_id"] not in known and cell["point"].get(axes.training) in points
+    ]
+    specs = side_by_side(lambda cell: _written(RunFolder(store, cell[0])), earlier)
+    return own + [
+        (labels, spec)
+        for (_, labels), spec in zip(earlier, specs, strict=True)
+        if isinstance(spec, Reading)
+        and digest(spec.source) == source(labels[axes.training], labels.get("seed", 0), labels[axes.step])
+    ]
 
 
 def _asked(plan: Plan) -> list[tuple[Point, Reading]]:
     return [(cell.labels, cell.spec) for cell in plan.cells if isinstance(cell.spec, Reading)]
-
-
-def _training(reading: Reading) -> str:
-    """What tells the training that is read from others: the run, or the folder that its models lie in."""
-    source = reading.source
-    return source.run.run_id if isinstance(source, Checkpoint) else os.path.dirname(source.path)
 
 
 def _written(run: RunFolder) -> Spec | None:
@@ -314,18 +334,42 @@ def _written(run: RunFolder) -> Spec | None:
         return None
 
 
-def _growths(asked: Iterable[tuple[Point, Reading]], plan: Plan, store: Store) -> list[Growth]:
-    """What is finished of some readings, by training and analysis, in their order."""
+Asking: TypeAlias = tuple[Point, Reading]
+
+
+def _by(
+    key: Callable[[Point, Reading, Plan], Hashable], asked: Iterable[Asking], plan: Plan
+) -> dict[Hashable, list[Asking]]:
+    groups: dict[Hashable, list[Asking]] = {}
+    for labels, reading in asked:
+        groups.setdefault(key(labels, reading, plan), []).append((labels, reading))
+    return groups
+
+
+def _row(labels: Point, reading: Reading, plan: Plan) -> Hashable:
+    """What one call shows by itself: a training and an analysis by their names, and the other axes."""
     axes = plan.sweep.by_step
     assert axes is not None
-    groups: dict[tuple[Any, ...], dict[tuple[int, int], RunFolder]] = {}
-    for labels, reading in asked:
-        rest = tuple((n, v) for n, v in labels.items() if n not in (*axes.axes, "seed"))
-        key = (str(labels[axes.training]), str(labels[axes.analysis]), rest)
-        at = (int(labels.get("seed", 0)), int(labels[axes.step]))
-        groups.setdefault(key, {})[at] = RunFolder(store, reading.run_id)
-    found = (_growth(training, analysis, rest, runs) for (training, analysis, rest), runs in groups.items())
-    return [one for one in found if one is not None]
+    return labels[axes.training], labels[axes.analysis], _rest(labels, axes)
+
+
+def _curve(labels: Point, reading: Reading, plan: Plan) -> Hashable:
+    """What may be joined over calls: a training, whose models were compared, and an analysis by its content."""
+    axes = plan.sweep.by_step
+    assert axes is not None
+    return labels[axes.training], digest(reading.analysis)
+
+
+def _rest(labels: Point, axes: ByStep) -> tuple[tuple[str, Any], ...]:
+    return tuple((n, v) for n, v in labels.items() if n not in (*axes.axes, "seed"))
+
+
+def _growth_of(asked: Sequence[Asking], plan: Plan, store: Store) -> Growth | None:
+    """What is finished of readings that differ in seed and step; it is called as the first of them."""
+    axes, (labels, _) = plan.sweep.by_step, asked[0]
+    assert axes is not None
+    at = {(int(own.get("seed", 0)), int(own[axes.step])): RunFolder(store, one.run_id) for own, one in asked}
+    return _growth(str(labels[axes.training]), str(labels[axes.analysis]), _rest(labels, axes), at)
 
 
 def same_words(found: Sequence[Growth]) -> list[Growth]:
@@ -406,7 +450,12 @@ def monotone(curves: Draws) -> Draws:
 
 
 def passed(
-    steps: Sequence[int], fits: Draws, level: float, *, relative: bool = False, above: float = 0.0
+    steps: Sequence[int],
+    fits: Draws,
+    level: float,
+    *,
+    relative: bool = False,
+    above: float | Float[np.ndarray, " R"] = 0.0,
 ) -> Float[np.ndarray, " R"]:
     """The step at which each monotone fit passes a level, between two steps on a log scale; infinite: it does not.
 

@@ -64,26 +64,30 @@ def save(
     for analysis, growths in groups.items():
         first, *_ = analysis.partition(",")
         of = re.sub(r"[:, ]+", "-", first if short.count(first) == 1 else analysis)
-        for kind in growths[0].kinds:
-            apart = f"-{kind}" if kind and len(growths[0].kinds) > 1 else ""
+        kinds = dict.fromkeys(kind for growth in growths for kind in growth.kinds)
+        for kind in kinds:
+            apart = f"-{kind}" if kind and len(kinds) > 1 else ""
             keys += put(classes(growths, kind), name, of, f"classes{apart}", store)
             if growths[0].member.unit:  # a share of things that are right, which has a plateau
                 keys += put(order(growths, kind), name, of, f"order{apart}", store)
-                if growths[0].names(ADJUSTED):
+                if any(growth.names(ADJUSTED) for growth in growths):
                     keys += put(order(growths, kind, ADJUSTED), name, of, f"order{apart}-{ADJUSTED}", store)
         for family in growths[0].member.curves[1:]:
-            if growths[0].names(family):
+            if any(growth.names(family) for growth in growths):
                 keys += put(several(growths, family), name, of, family, store)
     for training in dict.fromkeys(growth.training for growth in ever):
-        own = [growth for growth in ever if growth.training == training and not growth.member.anecdotal]
+        own = [
+            growth for growth in ever if growth.training == training and growth.kinds and not growth.member.anecdotal
+        ]
         if own:
             keys += put(glance(own, beside.get(training, {})), name, training.replace("/", "--"), "glance", store)
     return keys
 
 
 def classes(growths: Sequence[Growth], kind: str) -> Figure:
-    """A panel a class, in the order of the first training: its curve, its band, and what scores as much without it."""
-    names = ordered(growths[0], kind)
+    """A panel a class that any training has: its curve, its band, and what scores as much without it."""
+    having = _having(growths, kind)
+    names = list(having)
     across = min(ACROSS, len(names))
     down = -(-len(names) // across)
     with plt.rc_context(STYLE):
@@ -94,9 +98,10 @@ def classes(growths: Sequence[Growth], kind: str) -> Figure:
         for ax, name in zip(axes.flat, names, strict=False):
             for i, growth in enumerate(growths):
                 if name in growth.names(growth.member.curves[0]):
-                    _class(ax, growth, name, i)
+                    _class(ax, growth, name, i, beside=growth is having[name])
             ax.set_title(
-                " ".join(filter(None, (short(name), f"(n {n})" if (n := count(growths[0], name)) else ""))), fontsize=8
+                " ".join(filter(None, (short(name), f"(n {n})" if (n := count(having[name], name)) else ""))),
+                fontsize=8,
             )
             over_steps(ax, _last(growths))
         for i, ax in enumerate(axes.flat):
@@ -108,7 +113,17 @@ def classes(growths: Sequence[Growth], kind: str) -> Figure:
     return figure
 
 
-def _class(ax: Axes, growth: Growth, name: str, i: int) -> None:
+def _having(growths: Sequence[Growth], kind: str) -> dict[str, Growth]:
+    """The classes of a kind in the order of the first training that has each, and that training."""
+    found: dict[str, Growth] = {}
+    for growth in growths:
+        for name in ordered(growth, kind) if kind in growth.kinds else ():
+            found.setdefault(name, growth)
+    return found
+
+
+def _class(ax: Axes, growth: Growth, name: str, i: int, *, beside: bool) -> None:
+    """One training's curve of a class; `beside`: and its baseline."""
     colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
     ax.plot(growth.steps, growth.curve(name), color=colour, linestyle=dash, linewidth=1.5, label=growth.training)
     if band := growth.band(name):
@@ -119,7 +134,7 @@ def _class(ax: Axes, growth: Growth, name: str, i: int) -> None:
             growth.steps, growth.curve(single), color=colour, linestyle=":", linewidth=1,
             label=f"{growth.training}, words of one piece",
         )  # fmt: skip
-    if i == 0 and (level := baseline(growth, name)) is not None:
+    if beside and (level := baseline(growth, name)) is not None:
         ax.axhline(level, color="0.45", linewidth=0.9, dashes=(5, 3), label=baseline_said(growth))
 
 
@@ -129,7 +144,7 @@ def order(growths: Sequence[Growth], kind: str, family: str | None = None) -> Fi
     Args:
         family: Whose numbers of the classes are drawn; None: the first of the analysis. Their order stays that of the first.
     """
-    names = _most(growths[0], ordered(growths[0], kind))
+    names = _most(_having(growths, kind))
     tall = max(3.4, 1.5 + 0.25 * len(names))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
@@ -139,8 +154,10 @@ def order(growths: Sequence[Growth], kind: str, family: str | None = None) -> Fi
             own = [name for name in names if name in growth.kinds.get(kind, ())]
             if family is not None:
                 own = [one for name in own if (one := f"{family}/{short(name)}") in growth.names(family)]
-            for i, name in enumerate(own):
-                left.plot(growth.steps, rescaled(growth.curve(name), growth.floor(name)), label=short(name), **_look(i))
+            looks = {short(name): _look(i) for i, name in enumerate(names)}  # a class's, in each training
+            for name in own:
+                curve = rescaled(growth.curve(name), growth.floor(name))
+                left.plot(growth.steps, curve, label=short(name), **looks[short(name)])
             left.axhline(1.0, color="0.7", linewidth=0.8)
             floor = growth.member.floor
             said = f"from {floor_said(growth)} (0) to the last (1)"
@@ -152,7 +169,7 @@ def order(growths: Sequence[Growth], kind: str, family: str | None = None) -> Fi
             _dots(right, growth, own)
             over_steps(right, _last(growths))
             right.set_xlabel(STEP)
-        axes[0][0].legend(fontsize=7, frameon=False, ncols=2, loc="upper left")
+        axes[0][0].legend(*legend(list(axes[:, 0])), fontsize=7, frameon=False, ncols=2, loc="upper left")
         _finish(figure, [], growths)
     return figure
 
@@ -164,7 +181,7 @@ def _dots(ax: Axes, growth: Growth, names: Sequence[str]) -> None:
     for level, marker, colour in zip(LEVELS, "o^s", ("#1b3a5c", "#3f7d58", "#c8553d"), strict=True):
         ax.plot([], [], color=colour, linestyle="", marker=marker, markersize=4, label=f"{level:.0%} of plateau")
         for y, name in enumerate(names):
-            crossing = growth.crossing(name, level, relative=True, above=growth.floor(name))
+            crossing = growth.risen(name, level)
             at = y + 0.22 * (level - LEVELS[1]) / 0.3
             x = last if crossing.step is None else crossing.step
             ends = (crossing.low, crossing.high)
@@ -255,11 +272,14 @@ def _whole(growth: Growth) -> tuple[tuple[int, ...], Curve]:
 
 
 def _gains(ax: Axes, curves: Mapping[str, tuple[Sequence[int], Curve]]) -> None:
-    """Each curve from 0 at the first step to 1 at the last; of one that hardly rises only the name."""
+    """Each curve from 0 at the first step to 1 at the last; of one that does not rise only the name."""
     for i, (name, (steps, curve)) in enumerate(curves.items()):
         gain, label = curve[-1] - curve[0], f"{name} {curve[0]:.2f} to {curve[-1]:.2f})"
-        if gain < CLEAR:
-            ax.plot([], [], linestyle="", label=f"{label}: hardly rises")
+        if len(steps) < 2:
+            ax.plot([], [], linestyle="", label=f"{name} {curve[0]:.2f}): read at step {steps[0]:,} alone")
+        elif gain < CLEAR:
+            said = "falls" if gain <= -CLEAR else "hardly rises"
+            ax.plot([], [], linestyle="", label=f"{label}: {said}")
         else:
             ax.plot(steps, (curve - curve[0]) / gain, label=label, **_look(i))
     ax.axhline(1.0, color="0.7", linewidth=0.8)
@@ -288,10 +308,11 @@ def rescaled(curve: Curve, floor: float = 0.0) -> Curve:
     return (curve - floor) / gain if gain > (CLEAR if floor else 0) else np.full(len(curve), math.nan)
 
 
-def _most(growth: Growth, names: Sequence[str]) -> list[str]:
+def _most(having: Mapping[str, Growth]) -> list[str]:
     """As many classes as a panel can hold: those that are reached, of most rows."""
-    most = sorted(names, key=lambda name: (reached(growth, name) is None, -float(count(growth, name) or 0)))[:MOST]
-    return [name for name in names if name in most]
+    worth = {name: (reached(growth, name) is None, -float(count(growth, name) or 0)) for name, growth in having.items()}
+    most = sorted(having, key=worth.__getitem__)[:MOST]
+    return [name for name in having if name in most]
 
 
 def _commonest(growth: Growth, names: Sequence[str]) -> tuple[list[str], str]:

@@ -66,7 +66,7 @@ def _crossings(growth: Growth, name: str, above: float | None) -> list[str]:
     first, adjusted = growth.steps[0], f"{ADJUSTED}/{short(name)}"
     return [
         "" if above is None else said(growth.crossing(name, 0.5, relative=True, above=above), first),
-        said(growth.crossing(name, 0.5, relative=True, above=growth.floor(name)), first),
+        said(growth.risen(name, 0.5), first),
         said(growth.crossing(adjusted, 0.5, relative=True), first) if adjusted in growth.names(ADJUSTED) else "",
         *(said(growth.crossing(name, level, relative=False), first) for level in LEVELS),
     ]
@@ -93,7 +93,7 @@ def by_number(name: str) -> tuple[bool, list[tuple[float, str]]]:
 
 def reached(growth: Growth, name: str) -> float | None:
     """The step at which a class reaches half of its plateau."""
-    return growth.crossing(name, 0.5, relative=True, above=growth.floor(name)).step
+    return growth.risen(name, 0.5).step
 
 
 def baseline(growth: Growth, name: str) -> float | None:
@@ -167,7 +167,7 @@ def covariates(growth: Growth) -> list[str]:
     """How far the order in which classes are learnt follows what is known of their words."""
     from scipy.stats import spearmanr
 
-    steps = {short(name): reached(growth, name) for name in growth.kinds[next(iter(growth.kinds))]}
+    steps = {short(name): reached(growth, name) for name in next(iter(growth.kinds.values()), ())}
     found = []
     for family, what in COVARIATES.items():
         there = [name for name in growth.names(family) if steps.get(short(name)) is not None]

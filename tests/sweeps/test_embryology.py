@@ -131,11 +131,60 @@ def test_the_page_of_a_training_has_all_that_was_ever_read_of_it(
     assert [(one.analysis, one.steps) for one in ever(plan(sweep, store, asked_now), store)] == [
         ("prediction:tags", (0, 16)), ("reconstruction:tags", (0, 4, 16)),
     ]  # fmt: skip
-    other = shutil.copytree(steps, tmp_path / "elsewhere" / Path(steps).name)  # of the same name, and another training
-    shutil.rmtree(other / "step0")
-    (other / "step4").rename(other / "step0")
+    # of the same name, and another model at a step: it is no longer this training's
+    other = shutil.copytree(steps, tmp_path / "elsewhere" / Path(steps).name)
+    shutil.rmtree(other / "step16")
+    shutil.copytree(other / "step4", other / "step16")
     found = ever(plan(sweep, store, asked_now | {"trajectory": str(other)}), store)
-    assert found == []
+    assert [(one.analysis, one.steps) for one in found] == [
+        ("prediction:tags", (0,)), ("reconstruction:tags", (0, 4)),
+    ]  # fmt: skip
+    # of the same name, and other gold data: two curves are not spliced into one, and what is asked for now is shown
+    changed = tmp_path / "changed" / Path(gold).name
+    changed.parent.mkdir()
+    changed.write_text(Path(gold).read_text().replace("DET", "ADJ"))
+    assert launch.main(sweep, [*both, f"analysis=reconstruction:{changed}", "step=0,16"]) == 0
+    now = plan(sweep, store, asked_now | {"analysis": f"reconstruction:{changed}", "step": "0,16"})
+    (shown,) = (one for one in ever(now, store) if one.analysis.startswith("reconstruction"))
+    assert shown.steps == (0, 16)
+    assert {run.run_id for run in shown.runs.values()} == {*now.runs}
+
+
+def test_a_training_whose_steps_lie_apart_is_one(steps: str, gold: str, tmp_path: Path, no_view: None) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for step in (0, 4, 16):
+        far = shutil.copytree(Path(steps, f"step{step}"), tmp_path / f"far{step}" / "model")
+        (linked / f"step{step}").symlink_to(far)
+    given = {"trajectory": str(linked), "analysis": f"reconstruction:{gold}", "size": "20"}
+    words = [f"{name}={value}" for name, value in given.items()]
+    assert launch.main(sweep, [*words, "--local", "--store", str(tmp_path)]) == 0
+    store = Store.at(tmp_path)
+    (found,) = ever(plan(sweep, store, given | {"step": "16"}), store)
+    assert found.steps == (0, 4, 16)
+
+
+def test_gold_data_without_a_known_word_are_a_failed_reading(
+    steps: str, gold: str, tmp_path: Path, no_view: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = tmp_path / "strange.conllu"
+    strange.write_text(re.sub(r"(?m)^(\d+\t)[^\t]+", r"\1漢字", Path(gold).read_text()))
+    words = [f"trajectory={steps}", f"analysis=prediction:{strange}", "step=16", "--local", "--store", str(tmp_path)]
+    assert launch.main(sweep, words) == 1
+    assert "there was nothing to score" in capsys.readouterr().out
+    assert not list(tmp_path.glob("runs/prediction-*/DONE"))
+
+
+def test_a_text_in_which_nothing_recurs_has_a_table_and_no_figure_of_what_recurs(
+    steps: str, tmp_path: Path, no_view: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "validation"):
+        (tmp_path / "text").mkdir(exist_ok=True)
+        (tmp_path / "text" / f"{split}.txt").write_text("".join(f"{WORDS[i]} {WORDS[i + 9]}\n" for i in range(6)))
+    words = [f"trajectory={steps}", f"analysis=similarity:{tmp_path}/text", "--local", "--store", str(tmp_path)]
+    assert launch.main(sweep, words) == 0
+    assert "3/3 done" in capsys.readouterr().out
+    assert (tmp_path / "sweeps/embryology/table.md").exists()
 
 
 def test_a_local_copy_of_a_hub_model_with_its_revisions(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from subjects import pieces, subject, words
@@ -46,6 +48,14 @@ def test_of_a_sentence_with_marks_these_alone_are_hidden_and_asked():
     assert (row["mode"], row["text"], row["words"]) == ("filled", TEXT, 2)
     said = says(of, [CLS, 5, MASK, MASK, MASK, MASK, 7, SEP], slice(2, 6))
     assert row["said"].replace("*", "") == f"the {written(of, said[:3], said[3:])} sat"
+
+
+def test_a_marked_word_beyond_what_the_model_reads_is_refused():
+    of = dataclasses.replace(subject(tokenizer=pieces(), seed=2), seq_len=6)
+    (row,) = Evolution(("[[the]] unknowable cat sat",)).rows(of)
+    assert row["mode"] == "filled"
+    with pytest.raises(ValueError, match=r"beyond the 4 tokens that the model reads\. Shorten it"):
+        Evolution(("the unknowable cat [[sat]]",)).rows(of)
 
 
 def test_what_is_right_stands_without_asterisks():

@@ -147,6 +147,24 @@ def test_what_a_probe_says_stands_by_label_set(grown, monkeypatch):
     assert [len(ax.lines) for ax in both.axes] == [2, 0, 3, 1]
 
 
+def test_what_only_the_second_training_has_is_drawn_too(grown, tmp_path):
+    less = grown(curves={"upos/layer_0": CURVES["DET"]}, training="albert")
+    more = grown(curves={"upos/layer_0": CURVES["X"], "upos/layer_10": CURVES["DET"], "roles/layer_2": CURVES["DET"]})
+    titles = [ax.get_title().split(" (")[0] for ax in embryo_figures.classes([less, more], "upos").axes]
+    assert [title for title in titles if title] == ["upos/layer_0", "upos/layer_10"]
+    figure = embryo_figures.order([less, more], "upos")
+    assert [len(ax.lines) for ax in figure.axes[::2]] == [2, 3]  # a curve each, and the plateau
+    of_ten = {ax.lines[-2].get_color() for ax in figure.axes[2::2]}
+    assert {text.get_text(): line.get_color() for text, line in named(figure.axes[0])}["upos/layer_10"] in of_ten
+    keys = embryo_figures.save("asked", [less, more], [], {}, Store.at(tmp_path))
+    assert any(key.endswith("classes-roles.png") for key in keys)
+
+
+def named(ax):
+    legend = ax.get_legend()
+    return zip(legend.get_texts(), legend.get_lines(), strict=True)
+
+
 def test_of_more_classes_than_a_panel_holds_the_commonest_are_drawn(grown, monkeypatch):
     names = [f"T{i:02}" for i in range(16)]
     monkeypatch.setitem(globals(), "WORDS", {name: 1 + i for i, name in enumerate(names)})
@@ -318,6 +336,9 @@ def test_at_a_glance_abilities_stand_beside_scores_and_above_what_is_none(grown,
     long = embryo_figures.glance([growth], {"sst2, fine-tuned (size 500, " + "so long, " * 12: {0: 0.5, 1000: 0.8}})
     long.draw_without_rendering()
     assert long.axes[0].get_position().width > 0.5  # of the figure, for all its names
+    one = embryo_figures.glance([growth], {"sst2": {1000: 0.8}, "cola": {0: 0.9, 1000: 0.4}})
+    texts = [text.get_text().replace("\n", " ") for text in one.legends[0].get_texts()]
+    assert texts[1:] == ["sst2 (score 0.80): read at step 1,000 alone", "cola (score 0.90 to 0.40): falls"]
     monkeypatch.setattr(Reconstruction, "unit", None)
     assert [ax.get_title(loc="left") for ax in embryo_figures.glance([growth, growth], {}).axes] == [
         "reconstruction: accuracy, mean of 4 (shaded: least to greatest)"

@@ -159,6 +159,17 @@ def test_what_is_guessed_among_the_objects_of_a_relation_is_not_known_at_the_fir
     assert 10 < (reached(found, "typed_accuracy") or 0) < 100
 
 
+def test_the_interval_of_a_date_does_not_tell_how_many_easy_things_were_drawn(tmp_path: Path) -> None:
+    """Half are right from the start and a tenth are learnt: each draw's date is counted from where that draw begins."""
+    found = growth(tmp_path, Knowledge, facts(range(80), lambda i: (39, 39, 35, 31, 31)[i]))
+    date = found.risen("typed_accuracy/r0", 0.5)
+    assert date.step is not None
+    assert date.low is not None
+    assert date.low > 1
+    assert date.high is not None
+    assert date.high < 100
+
+
 def test_facts_are_compared_where_their_objects_are_one_piece_in_all(tmp_path: Path) -> None:
     one, other = (growth(tmp_path / str(n), Knowledge, facts(range(n, n + 16))) for n in (0, 4))
     first, second = same_words([one, other])
