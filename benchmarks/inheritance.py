@@ -13,7 +13,6 @@ import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from plm.lessons import PART
@@ -29,12 +28,12 @@ def specs(text: str, steps: int) -> dict[str, Any]:
     import plm
     from plm.inheritance import Constant
     from search_spaces.architectures import architecture
+    from search_spaces.texts import reading
 
     def spec(model: str, length: int) -> Any:
         built = replace(architecture(model, text), max_position_embeddings=LENGTH)  # type: ignore[type-var]
-        generated = text.partition(":")[0] == "world"
         return plm.pretrain(
-            built, text, vocabulary=None if generated else "wordpiece:8192", duration=plm.steps(length),
+            built, text, vocabulary=reading(text).vocabulary, duration=plm.steps(length),
             batch_size=BATCH, seq_len=LENGTH, dtype="float32",
         )  # fmt: skip
 
@@ -94,8 +93,7 @@ def main() -> None:
 
     quiet()
     torch.set_num_threads(1)
-    text = given.text if given.text.partition(":")[0] == "world" else str(Path(given.text).resolve())
-    chosen = specs(text, given.steps)
+    chosen = specs(given.text, given.steps)
     with tempfile.TemporaryDirectory() as folder:
         store = Store.at(folder)
         train(chosen["live"].objective.teacher.run, store=store)

@@ -112,8 +112,8 @@ def pretrain(
         start: An architecture, whose weights are drawn; or weights: a checkpoint, or a model by name, path or hub id.
         objective: What is minimised; None: masked language modelling.
         text: `world` (the generated language; also `world:stories`, `world:field`), a file, a folder with train and
-            validation files, a hub id, or a value such as a mixture.
-        vocabulary: A tokenizer to train on the text (`wordpiece:8192`; see `plm.data.trained.spelled`), or the model (by
+            validation files, a hub id, several of them joined by `+`, or a value such as a mixture.
+        vocabulary: A tokenizer to train on the text (`wordpiece:8192`; see `plm.data.sources.tokenizer`), or the model (by
             path or hub id) whose tokenizer reads it; None for `world`, and for weights, which bring their own.
         schedule: `linear`, `cosine`, or `constant`, which can be cooled down from any step (`RunSpec.annealed`).
         store: Where the text is tokenised now, to count the steps of an epoch; needed for a duration in epochs only.

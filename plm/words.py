@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from plm import covariates
-from plm.analyses import Unit, check_size, parted
+from plm.analyses import Unit, check_size
 from plm.data.gold import Tagged, TaggedSentence, tagged
+from plm.names import parted
 from plm.rows import groups
 
 if TYPE_CHECKING:

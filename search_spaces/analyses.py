@@ -152,7 +152,7 @@ def _found(where: str, there: tuple[tuple[str, ...], ...]) -> Trajectory:
 
 
 def _parse_analysis(text: str) -> tuple[str, ...]:
-    from plm.analyses import parted
+    from plm.names import parted
     from plm.registry import names as known
     from plm.registry import unknown
 

@@ -18,7 +18,7 @@ from search_spaces.architectures import architecture, models
 from search_spaces.axis import Axis, Point, choices, names, numbers
 from search_spaces.data_sizes import data_sizes
 from search_spaces.space import Trial
-from search_spaces.texts import reading
+from search_spaces.texts import generated, reading
 
 if TYPE_CHECKING:
     from plm.inheritance import Rate, Teaching
@@ -51,8 +51,7 @@ class Recipe(NamedTuple):
 
 def recipe(text: str) -> Recipe:
     """Of the generated language, and of other text: there only short sequences in large batches leave the plateau soon."""
-    generated = text.partition(":")[0] == "world"
-    if generated:
+    if generated(text):
         return Recipe(reading(text).seq_len, 16, 0.3, (0.9, 0.999), (2e-3, 1e-3))
     return Recipe(24, 256, 0.2, (0.9, 0.98), (1e-3, 1e-3))
 

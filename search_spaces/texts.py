@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from plm.names import parted
 from search_spaces.axis import Axis, names
 
 
@@ -17,10 +18,14 @@ class Reading(NamedTuple):
 
 def texts(*values: str) -> Axis:
     """An axis of texts, by name, local file or folder, or hub id."""
-    return names(*values, form="world, world:stories, a file, a folder, or a hub id")
+    return names(*values, form="world, world:stories, a file, a folder, a hub id, or several joined by +")
+
+
+def generated(text: str) -> bool:
+    """Is it of the generated language alone?"""
+    return all(part.partition(":")[0] == "world" for part in parted(text, "+"))
 
 
 def reading(text: str) -> Reading:
     """Short sequences of the generated language, whose sentences are short; of other texts longer ones, in word pieces."""
-    generated = text.partition(":")[0] == "world"
-    return Reading(None, 32) if generated else Reading("wordpiece:8192", 128)
+    return Reading(None, 32) if generated(text) else Reading("wordpiece:8192", 128)

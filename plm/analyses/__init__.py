@@ -148,6 +148,7 @@ def analysis(name: str, data: str, *, size: int | None = None, seed: int = 0) ->
     import dataclasses
 
     from plm import registry
+    from plm.names import parted
 
     found: type[Analysis] = registry.member("analyses", name)
     data, *given = parted(data, "@")
@@ -160,25 +161,6 @@ def analysis(name: str, data: str, *, size: int | None = None, seed: int = 0) ->
         fields[field] = value
     own: Any = found.of(data, size=size, seed=seed)
     return dataclasses.replace(own, **fields) if fields else own
-
-
-def parted(data: str, mark: str) -> list[str]:
-    """What stands before a mark, and between it and the next ones.
-
-    A path that is there is not cut, whatever its name, nor are several such with a `+` between them.
-    """
-    first, *rest = data.split(mark)
-    for end in range(len(rest), 0, -1):
-        path = mark.join([first, *rest[:end]])
-        if _is_there(path) or (mark != "+" and all(map(_is_there, parted(path, "+")))):
-            return [path, *rest[end:]]
-    return [first, *rest]
-
-
-def _is_there(path: str) -> bool:
-    import os
-
-    return os.path.exists(os.path.expanduser(path))
 
 
 def _field(of: type[Analysis], said: str) -> tuple[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from plm.data import trained
 from plm.data.corpus import Corpus
 from plm.data.files import Files, files
 from plm.data.lexicon import DOMAINS
@@ -12,21 +12,27 @@ from plm.data.mixture import Mixture
 from plm.data.trained import Trained
 from plm.data.world import STYLES, World
 from plm.external import external
+from plm.names import parted
 from plm.spec import External
 
 Text = World | Files | Mixture
 
+_SPELLED = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<size>\d+)(:(?P<case>cased|uncased))?(@(?P<text>.+))?")
+
 
 def text(name: str | Text) -> Text:
-    """A text by name: `world`, a file, a folder or a hub id (see `plm.data.files.files`).
+    """A text by name: `world`, a file, a folder or a hub id (see `plm.data.files.files`), or several joined by `+`.
 
-    The generated language has a style and domains: `world:stories`, `world:field`, `world:stories:home`.
+    The generated language has a style and domains: `world:stories`, `world:field`, `world:stories:home`. Of several texts
+    each is read as often as any other; `mixture` takes other weights.
 
     Raises:
         ValueError: there is no such text.
     """
     if not isinstance(name, str):
         return name
+    if len(several := parted(name, "+")) > 1:
+        return mixture(dict.fromkeys(several, 1.0))
     first, *varieties = name.split(":")
     return _world(varieties) if first == "world" else files(name)
 
@@ -58,7 +64,7 @@ def corpus(named: str | Text, vocabulary: str | External | Trained | None = None
     """Text and tokenizer by name.
 
     Args:
-        vocabulary: A tokenizer to train, such as `wordpiece:8192` (see `plm.data.trained.spelled`), or the model (by path
+        vocabulary: A tokenizer to train, such as `wordpiece:8192` (see `tokenizer`), or the model (by path
             or hub id) whose tokenizer is used; None: the generated language's own words.
 
     Raises:
@@ -66,5 +72,22 @@ def corpus(named: str | Text, vocabulary: str | External | Trained | None = None
     """
     found = text(named)
     if isinstance(vocabulary, str):
-        vocabulary = trained.spelled(vocabulary, found) or external(vocabulary)
+        vocabulary = tokenizer(vocabulary, found) or external(vocabulary)
     return Corpus(found, vocabulary)
+
+
+def tokenizer(name: str, read: Text) -> Trained | None:
+    """The tokenizer to train that a string spells: `wordpiece:8192`, `bpe:8192:uncased`, `unigram:8192@path/to/text`.
+
+    WordPiece and Unigram are uncased unless it is said, as BERT's and ALBERT's; the byte-level ones keep case. None: the
+    string spells none.
+
+    Raises:
+        ValueError: an unknown algorithm, too few tokens, or no such text.
+    """
+    found = _SPELLED.fullmatch(name)
+    if found is None:
+        return None
+    case = found["case"] or ("uncased" if found["algorithm"] in ("wordpiece", "unigram") else "cased")
+    source = text(found["text"]) if found["text"] else read
+    return Trained(source, found["algorithm"], int(found["size"]), case == "uncased")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from plm.data.columns import alone
-from plm.data.files import Files, files
+from plm.data.files import Files
 from plm.data.mixture import Mixture
 from plm.data.world import World
 from plm.spec import digest
@@ -66,26 +66,6 @@ class Trained:
             left -= len(document)
             if left <= 0:
                 return
-
-
-_SPELLED = re.compile(r"(?P<algorithm>[a-z0-9]+):(?P<size>\d+)(:(?P<case>cased|uncased))?(@(?P<text>.+))?")
-
-
-def spelled(name: str, text: World | Files | Mixture) -> Trained | None:
-    """The tokenizer to train that a string spells: `wordpiece:8192`, `bpe:8192:uncased`, `unigram:8192@path/to/text`.
-
-    WordPiece and Unigram are uncased unless it is said, as BERT's and ALBERT's; the byte-level ones keep case. None: the
-    string spells none.
-
-    Raises:
-        ValueError: an unknown algorithm, too few tokens, or no such text.
-    """
-    found = _SPELLED.fullmatch(name)
-    if found is None:
-        return None
-    case = found["case"] or ("uncased" if found["algorithm"] in ("wordpiece", "unigram") else "cased")
-    source = files(found["text"]) if found["text"] else text
-    return Trained(source, found["algorithm"], int(found["size"]), case == "uncased")
 
 
 def load(trained: Trained, folder: Path) -> Tokenizer:

@@ -12,13 +12,14 @@ import pytest
 from subjects import subject, words
 from tiny import SIZES
 
-from plm.analyses import analysis, parted
+from plm.analyses import analysis
 from plm.data import sources
 from plm.data.files import files
 from plm.data.gold import tagged
 from plm.data.world import World
 from plm.models import shape
 from plm.models.bert import Bert
+from plm.names import parted
 from plm.reading import to_parquet
 from plm.spec import decode, digest, encode
 

@@ -7,7 +7,7 @@ import pytest
 from plm.data.corpus import Corpus
 from plm.data.files import files
 from plm.data.mixture import Mixture
-from plm.data.sources import corpus, mixture, text
+from plm.data.sources import corpus, mixture, text, tokenizer
 from plm.data.trained import Trained
 from plm.data.world import World
 from plm.external import external
@@ -43,6 +43,17 @@ def test_a_mixture_by_names(toy_corpus):
     assert mixture({"world": 3, toy_corpus: 1}) == Mixture((World(), files(toy_corpus)), (3, 1))
 
 
+def test_texts_joined_by_a_plus_are_read_alike(toy_corpus, tmp_path):
+    both = f"world:stories+{toy_corpus}"
+    assert text(both) == Mixture((World(style="stories"), files(toy_corpus)), (0.5, 0.5))
+    assert tokenizer(f"bpe:300@{both}", World()) == Trained(text(both), "bpe", 300, False)
+    (there := tmp_path / "a+b.txt").write_text("one\ntwo\n")
+    assert text(str(there)) == files(str(there))
+    assert text(f"{there}+world") == Mixture((files(str(there)), World()), (0.5, 0.5))
+    with pytest.raises(ValueError, match="a mixture of 1 texts: name two or more, each once"):
+        text("world+world")
+
+
 def test_a_tokenizer_is_trained_or_a_model_s(toy_corpus, tiny_bert):
     there = files(toy_corpus)
     assert corpus("world") == Corpus(World(), None)
@@ -51,3 +62,18 @@ def test_a_tokenizer_is_trained_or_a_model_s(toy_corpus, tiny_bert):
     assert corpus("world", f"bpe:300@{toy_corpus}") == Corpus(World(), Trained(there, "bpe", 300, False))
     with pytest.raises(ValueError, match="there is no folder '/no/model'"):
         corpus("world", "/no/model")
+
+
+def test_tokenizers_by_what_spells_them(toy_corpus, tmp_path):
+    there = files(toy_corpus)
+    assert tokenizer("wordpiece:8192", there) == Trained(there, "wordpiece", 8192, True)
+    assert tokenizer("wordpiece:8192:cased", there) == Trained(there, "wordpiece", 8192, False)
+    assert tokenizer("bpe:500", there) == Trained(there, "bpe", 500, False)
+    assert tokenizer("bpe:500:uncased", there) == Trained(there, "bpe", 500, True)
+    (other := tmp_path / "other.txt").write_text("one\ntwo")
+    assert tokenizer(f"unigram:500@{other}", there) == Trained(files(str(other)), "unigram", 500, True)
+    assert tokenizer("bert-base-uncased", there) is None
+    with pytest.raises(ValueError, match="a tokenizer of 'sentencepiece': there are wordpiece, bpe, gpt2, unigram"):
+        tokenizer("sentencepiece:8000", there)
+    with pytest.raises(ValueError, match="a vocabulary of 200 tokens: bpe needs 300 at least"):
+        tokenizer("bpe:200", there)

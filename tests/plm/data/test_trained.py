@@ -18,8 +18,8 @@ from plm.build import build
 from plm.data import tokenizer as tokenizers
 from plm.data import trained
 from plm.data.files import Files, files
-from plm.data.sources import corpus
-from plm.data.trained import ALGORITHMS, Trained, _ordered, load, spelled, train
+from plm.data.sources import corpus, tokenizer
+from plm.data.trained import ALGORITHMS, Trained, _ordered, load, train
 from plm.models.roberta import Roberta
 from plm.spec import digest
 from plm.train import open_stream
@@ -49,7 +49,7 @@ def kept(tmp_path_factory) -> Path:
 
 
 def value(prose: Files, algorithm: str) -> Trained:
-    found = spelled(f"{algorithm}:{SIZE}", prose)
+    found = tokenizer(f"{algorithm}:{SIZE}", prose)
     assert found is not None
     return found
 
@@ -181,21 +181,6 @@ def test_the_value_is_the_identity(prose):
     base = digest(Trained(prose, "bpe", 300, False))
     others = [("gpt2", 300, False), ("bpe", 301, False), ("bpe", 300, True)]
     assert len({base, *(digest(Trained(prose, *other)) for other in others)}) == 4
-
-
-def test_tokenizers_are_spelled(prose, tmp_path):
-    assert spelled("wordpiece:8192", prose) == Trained(prose, "wordpiece", 8192, True)
-    assert spelled("wordpiece:8192:cased", prose) == Trained(prose, "wordpiece", 8192, False)
-    assert spelled("bpe:500", prose) == Trained(prose, "bpe", 500, False)
-    assert spelled("bpe:500:uncased", prose) == Trained(prose, "bpe", 500, True)
-    (tmp_path / "other.txt").write_text("one\ntwo")
-    elsewhere = spelled(f"unigram:500@{tmp_path / 'other.txt'}", prose)
-    assert elsewhere == Trained(files(str(tmp_path / "other.txt")), "unigram", 500, True)
-    assert spelled("bert-base-uncased", prose) is None
-    with pytest.raises(ValueError, match="a tokenizer of 'sentencepiece': there are wordpiece, bpe, gpt2, unigram"):
-        spelled("sentencepiece:8000", prose)
-    with pytest.raises(ValueError, match="a vocabulary of 200 tokens: bpe needs 300 at least"):
-        spelled("bpe:200", prose)
 
 
 def test_a_run_is_trained_with_its_own_tokenizer(prose, tmp_path):
