@@ -1,10 +1,10 @@
 """The planner, the schedule and the ledger at many runs: how their time and memory grow.
 
-`python -m benchmarks.ledger [--runs 100000] [--steps 1000] [--wait 20]` plans that many fine-tunings of a tiny BERT on an empty store,
-steps a schedule through some of them, writes finished run folders for all (the files that do not tell runs apart are hard
-links), plans again on that ledger, and writes the record and `results.parquet`. Each line is seconds of this process's CPU
-and of the clock, microseconds of CPU a run, and the peak resident memory so far. Nothing is trained. With `--wait` each
-object that is asked for comes so many milliseconds later, as from a bucket or a busy file server.
+`python -m benchmarks.ledger [--runs 100000] [--steps 1000] [--wait 20]` plans that many fine-tunings of a tiny BERT on an
+empty store, steps a schedule through some of them, writes finished run folders for all (the files that do not tell runs
+apart are hard links), plans again on that ledger, and writes the record and `results.parquet`. Each line is seconds of this
+process's CPU and of the clock, microseconds of CPU a run, and the peak resident memory so far. Nothing is trained. With
+`--wait` each object that is asked for comes so many milliseconds later, as from a bucket or a busy file server.
 """
 
 from __future__ import annotations

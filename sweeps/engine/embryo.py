@@ -12,26 +12,20 @@ Shape letters: R resamples, S steps, K seeds, C clusters.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from plm import covariates, words
+from plm import covariates
 from plm.analyses import FIRST, Analysis, Unit
-from plm.analyses.knowledge import Knowledge
-from plm.objects import side_by_side
-from plm.reading import Reading, Spec, rows_of
+from plm.reading import rows_of
 from plm.registry import member
 from plm.rng import numpy_stream
-from plm.spec import digest, from_json
-from plm.store import RunFolder, Store
-from sweeps.engine.plan import Plan
-from sweeps.engine.record import noted
-from sweeps.engine.sweep import ByStep, Point
+from plm.store import RunFolder
 
 RESAMPLES = 200
 LEVELS = (0.5, 0.8, 0.9)
@@ -99,7 +93,7 @@ class Growth:
 
     def _table(self, at: tuple[int, int], columns: Sequence[str]) -> dict[str, list[Any]]:
         """Columns of the rows that were read with a seed at a step."""
-        table = _table(self.runs[at], columns if self.only is None else ["id", *columns])
+        table = columns_of(self.runs[at], columns if self.only is None else ["id", *columns])
         if self.only is None:
             return table
         rows = [i for i, name in enumerate(table["id"]) if name in self.only]
@@ -265,170 +259,8 @@ class Growth:
         return bool((band[1] if band else curve)[-1] < goal - 1e-12)
 
 
-def collect(plan: Plan, store: Store) -> list[Growth]:
-    """What is finished of a plan, by training and analysis, in the order of its cells."""
-    found = (_growth_of(asked, plan, store) for asked in _by(_row, _asked(plan), plan).values())
-    there = [growth for growth in found if growth is not None]
-    return [*there, *same_words(there)]
-
-
-def ever(plan: Plan, store: Store) -> list[Growth]:
-    """What is finished of all that the sweep was ever asked of a plan's trainings, by earlier calls too.
-
-    A curve is of one analysis, gold data and all. Of several by one name it is what is asked for now; else, or if several
-    are, what was read at most steps, and of that what has most rows.
-    """
-    own = {_curve(labels, reading, plan) for labels, reading in _asked(plan)}
-    curves = {
-        key: growth
-        for key, asked in _by(_curve, ever_asked(plan, store), plan).items()
-        if (growth := _growth_of(asked, plan, store)) is not None
-    }
-    best = sorted(curves, key=lambda key: (key in own, len(curves[key].steps), curves[key].rows))
-    shown = {(curves[key].training, curves[key].analysis): curves[key] for key in best}
-    return [shown[name] for name in dict.fromkeys((growth.training, growth.analysis) for growth in curves.values())]
-
-
-def ever_asked(plan: Plan, store: Store) -> list[tuple[Point, Reading]]:
-    """The labels of each reading of a plan's trainings that a call of the sweep has asked for, and the reading.
-
-    A name may have stood for other models in an earlier call: what was read of those is left out.
-    """
-    axes, own = plan.sweep.by_step, _asked(plan)
-    assert axes is not None
-    points = {cell.labels[axes.training]: cell.point for cell in plan.cells}
-
-    @cache
-    def source(training: str, seed: int, step: int) -> str | None:
-        """What the training is at a step now, as the sweep itself finds it."""
-        try:
-            spec = plan.sweep.run(**points[training] | {"seed": seed, axes.step: step})
-        except (ValueError, OSError):
-            return None
-        return digest(spec.source) if isinstance(spec, Reading) else None
-
-    known = {reading.run_id for _, reading in own}
-    earlier = [
-        (cell["run_id"], cell["point"])
-        for cell in noted(plan.sweep.name, store)
-        if cell["run_id"] not in known and cell["point"].get(axes.training) in points
-    ]
-    specs = side_by_side(lambda cell: _written(RunFolder(store, cell[0])), earlier)
-    return own + [
-        (labels, spec)
-        for (_, labels), spec in zip(earlier, specs, strict=True)
-        if isinstance(spec, Reading)
-        and digest(spec.source) == source(labels[axes.training], labels.get("seed", 0), labels[axes.step])
-    ]
-
-
-def _asked(plan: Plan) -> list[tuple[Point, Reading]]:
-    return [(cell.labels, cell.spec) for cell in plan.cells if isinstance(cell.spec, Reading)]
-
-
-def _written(run: RunFolder) -> Spec | None:
-    """What a run is; None: it was not begun, or what it was made of is no longer there."""
-    try:
-        return from_json((run.get("spec.json") or b"").decode())
-    except (ValueError, OSError):
-        return None
-
-
-Asking: TypeAlias = tuple[Point, Reading]
-
-
-def _by(
-    key: Callable[[Point, Reading, Plan], Hashable], asked: Iterable[Asking], plan: Plan
-) -> dict[Hashable, list[Asking]]:
-    groups: dict[Hashable, list[Asking]] = {}
-    for labels, reading in asked:
-        groups.setdefault(key(labels, reading, plan), []).append((labels, reading))
-    return groups
-
-
-def _row(labels: Point, reading: Reading, plan: Plan) -> Hashable:
-    """What one call shows by itself: a training and an analysis by their names, and the other axes."""
-    axes = plan.sweep.by_step
-    assert axes is not None
-    return labels[axes.training], labels[axes.analysis], _rest(labels, axes)
-
-
-def _curve(labels: Point, reading: Reading, plan: Plan) -> Hashable:
-    """What may be joined over calls: a training, whose models were compared, and an analysis by its content."""
-    axes = plan.sweep.by_step
-    assert axes is not None
-    return labels[axes.training], digest(reading.analysis)
-
-
-def _rest(labels: Point, axes: ByStep) -> tuple[tuple[str, Any], ...]:
-    return tuple((n, v) for n, v in labels.items() if n not in (*axes.axes, "seed"))
-
-
-def _growth_of(asked: Sequence[Asking], plan: Plan, store: Store) -> Growth | None:
-    """What is finished of readings that differ in seed and step; it is called as the first of them."""
-    axes, (labels, _) = plan.sweep.by_step, asked[0]
-    assert axes is not None
-    at = {(int(own.get("seed", 0)), int(own[axes.step])): RunFolder(store, one.run_id) for own, one in asked}
-    return _growth(str(labels[axes.training]), str(labels[axes.analysis]), _rest(labels, axes), at)
-
-
-def same_words(found: Sequence[Growth]) -> list[Growth]:
-    """Trainings that are read alike once more, on the words, or facts' objects, that are one piece in every vocabulary."""
-    alike: dict[tuple[Any, ...], list[Growth]] = {}
-    for growth in found:
-        if growth.member.unit is words.UNIT or growth.member is Knowledge:
-            alike.setdefault((growth.analysis, growth.rest), []).append(growth)
-    again = []
-    for growths in alike.values():
-        there = [_scored(growth) for growth in growths]
-        common = frozenset.intersection(
-            *(frozenset(one for one, pieces in own.items() if pieces == 1) for own in there)
-        )
-        if len(growths) > 1 and common and any(len(common) < len(own) for own in there):
-            said = ("words", "of one piece in every vocabulary")
-            again += [replace(growth, rest=(*growth.rest, said), only=common) for growth in growths]
-    return again
-
-
-def _scored(growth: Growth) -> dict[str, int]:
-    """What was scored, and in how many pieces it is; facts are asked for only where their object is one."""
-    run = next(iter(growth.runs.values()))
-    if growth.member is Knowledge:
-        return dict.fromkeys(_table(run, ("id",))["id"], 1)
-    table = _table(run, ("id", "pieces", "right"))
-    rows = zip(table["id"], table["pieces"], table["right"], strict=True)
-    return {name: pieces for name, pieces, right in rows if right is not None}
-
-
-def _growth(training: str, analysis: str, rest: Any, asked: Mapping[tuple[int, int], RunFolder]) -> Growth | None:
-    """The seeds that are there, at the steps that they share; None: nothing is finished."""
-    status = side_by_side(RunFolder.status, asked.values())
-    done = {at: run for (at, run), found in zip(asked.items(), status, strict=True) if found == "done"}
-    if not done:
-        return None
-    seeds = _abreast(done)
-    steps = sorted(set.intersection(*({step for own, step in done if own == seed} for seed in seeds)))
-    runs = {(seed, step): done[seed, step] for seed in seeds for step in steps}
-    behind = tuple(sorted({seed for seed, _ in asked} - {*seeds}))
-    return Growth(training, analysis, rest, tuple(steps), seeds, runs, len(asked), behind)
-
-
-def _abreast(done: Iterable[tuple[int, int]]) -> tuple[int, ...]:
-    """The seeds that are shown together: of those that were read as far as any, as many as share most steps.
-
-    A seed that has just begun would else cut off the curves of the others.
-    """
-    steps: dict[int, set[int]] = {}
-    for seed, step in sorted(done):
-        steps.setdefault(seed, set()).add(step)
-    last = max(map(max, steps.values()))
-    far = sorted((seed for seed in steps if last in steps[seed]), key=lambda seed: -len(steps[seed]))
-    shared = [set.intersection(*(steps[seed] for seed in far[:count])) for count in range(1, len(far) + 1)]
-    count = max(range(1, len(far) + 1), key=lambda count: (count * len(shared[count - 1]), count))
-    return tuple(sorted(far[:count]))
-
-
-def _table(run: RunFolder, columns: Sequence[str]) -> dict[str, list[Any]]:
+def columns_of(run: RunFolder, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Some columns of the rows of a finished reading."""
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(io.BytesIO(run.get("rows.parquet") or b""), columns=list(columns))

@@ -209,13 +209,14 @@ def several(growths: Sequence[Growth], family: str) -> Figure:
             down, across, figsize=(0.8 + 4.6 * across, 1.3 + 3.0 * down), sharex=True, sharey=True, squeeze=False,
             layout="constrained",
         )  # fmt: skip
-        for ax, (growth, kind) in zip(axes.flat, product(range(down), kinds), strict=True):
-            names = found[growth].get(kind, [])
-            shown, said = _commonest(growths[growth], names)
+        for ax, ((growth, named_by_kind), kind) in zip(
+            axes.flat, product(zip(growths, found, strict=True), kinds), strict=True
+        ):
+            names = named_by_kind.get(kind, [])
+            shown, said = _commonest(growth, names)
             for i, name in enumerate(shown):
-                label = short(name).removeprefix(f"{kind}/")
-                ax.plot(growths[growth].steps, growths[growth].curve(name), label=label, **_look(i))
-            named = [growths[growth].training] * (down > 1 or not kind)
+                ax.plot(growth.steps, growth.curve(name), label=short(name).removeprefix(f"{kind}/"), **_look(i))
+            named = [growth.training] * (down > 1 or not kind)
             ax.set_title(", ".join(filter(None, [*named, kind, said])), fontsize=9)
             over_steps(ax, _last(growths))
             if names:

@@ -6,19 +6,18 @@ steps is also the luckiest. Reference models, which have no steps, are compared 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
-from plm.models import Model
 from plm.reading import Reading
-from plm.spec import RunSpec, Source, digest
+from plm.spec import RunSpec, digest
 from plm.store import RunFolder, Store
 from sweeps.engine import results
-from sweeps.engine.embryo import ever_asked
+from sweeps.engine.embryo_collect import Asking
 from sweeps.engine.plan import Plan
-from sweeps.engine.record import noted
+from sweeps.engine.record import noted, written
 from sweeps.engine.results import Arm
 from sweeps.engine.sweep import ByStep
 
@@ -142,20 +141,21 @@ def verdict(scores: Scores) -> str:
 # Beside readings
 
 
-def beside(plan: Plan, store: Store) -> dict[str, dict[str, Mapping[int, float]]]:
+def beside(plan: Plan, known: Iterable[Asking], store: Store) -> dict[str, dict[str, Mapping[int, float]]]:
     """Training -> task -> step -> mean score, of what calls of another sweep have fine-tuned from the models that are read
-    or were by earlier calls."""
+    or were by earlier calls.
+
+    Args:
+        known: The readings of these models, as `embryo_collect.ever_asked` finds them.
+    """
     axes, found = plan.sweep.by_step, dict[tuple[str, str], dict[int, list[float]]]()
     assert axes is not None
-    read = {
-        digest(reading.source): (str(labels[axes.training]), int(labels[axes.step]))
-        for labels, reading in ever_asked(plan, store)
-    }
+    read = {digest(reading.source): (str(labels[axes.training]), int(labels[axes.step])) for labels, reading in known}
     points = {cell["run_id"]: cell["point"] for cell in (noted(axes.beside, store) if axes.beside else ())}
     for run_id, point in points.items():  # a run counts once, by what the last call that asked for it says of it
         run = RunFolder(store, run_id)
-        source = _began(run) if run.status() == "done" else None
-        if source is not None and (place := read.get(digest(source))):
+        spec = written(run) if run.status() == "done" else None
+        if isinstance(spec, RunSpec) and (place := read.get(digest(spec.init.origin))):
             others = (f"{n} {v}" for n, v in point.items() if n not in POOLED)
             task = f"{point['task']}, fine-tuned ({', '.join(others)})"
             score = float(run.result()["metrics"]["val/score"])
@@ -170,11 +170,3 @@ def _means(scores: Mapping[int, Sequence[float]]) -> dict[int, float]:
     """Of the steps that have as many seeds as any."""
     most = max(map(len, scores.values()))
     return {step: mean(own) for step, own in sorted(scores.items()) if len(own) == most}
-
-
-def _began(run: RunFolder) -> Source | Model | None:
-    """The model that a run began with; None: what it was made of is no longer there."""
-    try:
-        return RunSpec.from_json((run.get("spec.json") or b"").decode()).init.origin
-    except (ValueError, OSError):
-        return None

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from plm.objects import side_by_side
+from plm.reading import Spec
+from plm.spec import from_json
 from plm.store import RunFolder, Store
 from sweeps.engine.plan import Plan
 from sweeps.engine.sweep import Point, Sweep
@@ -64,6 +66,14 @@ def noted(name: str, store: Store) -> list[dict[str, Any]]:
         ValueError: the record is damaged.
     """
     return list(_record(name, store)["cells"])
+
+
+def written(run: RunFolder) -> Spec | None:
+    """What a run is; None: it was not begun, or what it was made of is no longer there."""
+    try:
+        return from_json((run.get("spec.json") or b"").decode())
+    except (ValueError, OSError):
+        return None
 
 
 def noted_trials(name: str, store: Store) -> list[dict[str, Any]]:

@@ -165,10 +165,10 @@ def grid(planned: Plan, store: Store, console: Console, draw: bool) -> None:
 
 def _growth(planned: Plan, store: Store, console: Console, draw: bool) -> None:
     """`grid`, of readings or fine-tunings over the steps of trainings."""
-    from sweeps.engine import embryo, embryo_scores, embryo_tables, record
+    from sweeps.engine import embryo_collect, embryo_scores, embryo_tables, record
     from sweeps.engine.markdown import section
 
-    found, scores = embryo.collect(planned, store), embryo_scores.collect(planned, store)
+    found, scores = embryo_collect.collect(planned, store), embryo_scores.collect(planned, store)
     shown = [(embryo_tables.title(one), *embryo_tables.table(one), embryo_tables.caption(one)) for one in found]
     shown += [(embryo_scores.title(one), *embryo_scores.table(one), embryo_scores.caption(one)) for one in scores]
     for name, head, rows, said in shown:
@@ -179,7 +179,8 @@ def _growth(planned: Plan, store: Store, console: Console, draw: bool) -> None:
         record.save(planned.sweep, store)
         text = "".join([*(section(*one) for one in shown), *(one.told() for one in found)])
         store.put(f"{record.folder(planned.sweep.name)}/table.md", text.encode())
-        ever, beside = embryo.ever(planned, store), embryo_scores.beside(planned, store)
+        known = embryo_collect.ever_asked(planned, store)
+        ever, beside = embryo_collect.ever(planned, known, store), embryo_scores.beside(planned, known, store)
         keys = embryo_figures.save(planned.sweep.name, found, ever, beside, store)
         _files(planned.sweep.name, keys + embryo_score_figures.save(planned.sweep.name, scores, store), store, console)
 

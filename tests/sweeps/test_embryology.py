@@ -20,8 +20,9 @@ from search_spaces.analyses import read_by
 from search_spaces.axis import label
 from sweeps.embryology import sweep
 from sweeps.engine import launch
-from sweeps.engine.embryo import ever
-from sweeps.engine.plan import plan
+from sweeps.engine.embryo import Growth
+from sweeps.engine.embryo_collect import ever, ever_asked
+from sweeps.engine.plan import Plan, plan
 from sweeps.engine.shown import read_child
 from sweeps.engine.sweep import points
 from sweeps.engine.worker import run_trial
@@ -45,6 +46,10 @@ def gold(tmp_path_factory: pytest.TempPathFactory) -> str:
 def asked(store: Path, steps: str, gold: str, *more: str) -> list[str]:
     given = [f"trajectory={steps}", f"analysis=reconstruction:{gold},prediction:{gold}", "size=20", *more]
     return [*given, "--local", "--store", str(store)]
+
+
+def found_ever(planned: Plan, store: Store) -> list[Growth]:
+    return ever(planned, ever_asked(planned, store), store)
 
 
 def test_a_recipe_is_pretrained_once_with_all_steps(store: Store) -> None:
@@ -124,18 +129,16 @@ def test_the_page_of_a_training_has_all_that_was_ever_read_of_it(
     page = (tmp_path / "sweeps/embryology/figures/tiny/glance.svg").read_text()
     assert "reconstruction:tags (accuracy" in page
     assert "prediction:tags (accuracy" in page
-    asked_now, store = (
-        {"trajectory": steps, "analysis": f"prediction:{gold}", "size": "20", "step": "0"},
-        Store.at(tmp_path),
-    )
-    assert [(one.analysis, one.steps) for one in ever(plan(sweep, store, asked_now), store)] == [
+    store = Store.at(tmp_path)
+    asked_now = {"trajectory": steps, "analysis": f"prediction:{gold}", "size": "20", "step": "0"}
+    assert [(one.analysis, one.steps) for one in found_ever(plan(sweep, store, asked_now), store)] == [
         ("prediction:tags", (0, 16)), ("reconstruction:tags", (0, 4, 16)),
     ]  # fmt: skip
     # of the same name, and another model at a step: it is no longer this training's
     other = shutil.copytree(steps, tmp_path / "elsewhere" / Path(steps).name)
     shutil.rmtree(other / "step16")
     shutil.copytree(other / "step4", other / "step16")
-    found = ever(plan(sweep, store, asked_now | {"trajectory": str(other)}), store)
+    found = found_ever(plan(sweep, store, asked_now | {"trajectory": str(other)}), store)
     assert [(one.analysis, one.steps) for one in found] == [
         ("prediction:tags", (0,)), ("reconstruction:tags", (0, 4)),
     ]  # fmt: skip
@@ -145,7 +148,7 @@ def test_the_page_of_a_training_has_all_that_was_ever_read_of_it(
     changed.write_text(Path(gold).read_text().replace("DET", "ADJ"))
     assert launch.main(sweep, [*both, f"analysis=reconstruction:{changed}", "step=0,16"]) == 0
     now = plan(sweep, store, asked_now | {"analysis": f"reconstruction:{changed}", "step": "0,16"})
-    (shown,) = (one for one in ever(now, store) if one.analysis.startswith("reconstruction"))
+    (shown,) = (one for one in found_ever(now, store) if one.analysis.startswith("reconstruction"))
     assert shown.steps == (0, 16)
     assert {run.run_id for run in shown.runs.values()} == {*now.runs}
 
@@ -160,7 +163,7 @@ def test_a_training_whose_steps_lie_apart_is_one(steps: str, gold: str, tmp_path
     words = [f"{name}={value}" for name, value in given.items()]
     assert launch.main(sweep, [*words, "--local", "--store", str(tmp_path)]) == 0
     store = Store.at(tmp_path)
-    (found,) = ever(plan(sweep, store, given | {"step": "16"}), store)
+    (found,) = found_ever(plan(sweep, store, given | {"step": "16"}), store)
     assert found.steps == (0, 4, 16)
 
 

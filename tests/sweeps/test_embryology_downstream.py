@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,19 @@ from plm.recipes import world_bert
 from sweeps.embryology import sweep as reading
 from sweeps.embryology_downstream import sweep
 from sweeps.engine import launch
+from sweeps.engine.embryo_collect import ever_asked
 from sweeps.engine.embryo_scores import beside, collect, table, verdict
-from sweeps.engine.plan import plan
+from sweeps.engine.plan import Plan, plan
 from sweeps.engine.record import note_cells
 from sweeps.engine.shown import Asked
 
 
 def given(steps: str, task: str, **more: str) -> dict[str, str]:
     return {"trajectory": steps, "task": task, "size": "24", "duration": "steps:3", "seed": "0:3", **more}
+
+
+def scored(planned: Plan, store: Store) -> dict[str, dict[str, Mapping[int, float]]]:
+    return beside(planned, ever_asked(planned, store), store)
 
 
 def test_the_best_step_is_named_and_held_against_the_last(
@@ -53,15 +59,15 @@ def test_the_best_step_is_named_and_held_against_the_last(
     # and beside what is read off the same models, and off no others
     read = {"trajectory": steps, "analysis": f"similarity:{_text(tmp_path)}", "size": "3"}
     label = "toy, fine-tuned (size 24, duration steps:3, lr 5e-05, pretraining_seed 0)"
-    assert beside(plan(reading, store, read), store) == {"tiny": {label: pytest.approx({0: 0.5, 4: 0.9, 16: 0.7})}}
-    assert list(beside(plan(reading, store, read | {"step": "4"}), store)["tiny"][label]) == [4]
-    shown = beside(plan(reading, store, read), store)["tiny"]
+    assert scored(plan(reading, store, read), store) == {"tiny": {label: pytest.approx({0: 0.5, 4: 0.9, 16: 0.7})}}
+    assert list(scored(plan(reading, store, read | {"step": "4"}), store)["tiny"][label]) == [4]
+    shown = scored(plan(reading, store, read), store)["tiny"]
     other = plan(sweep, store, asked | {"lr": "0.01", "step": "4"})  # unlike runs are curves of their own
     stage(other, store, lambda cell: 0.1)
     note_cells(other, store)
     again = plan(sweep, store, asked | {"seed": "1", "step": "4"})  # and a run that was noted twice counts once
     note_cells(replace(again, cells=tuple(replace(c, point=c.point | {"trajectory": "."}) for c in again.cells)), store)
-    assert beside(plan(reading, store, read), store)["tiny"] == {
+    assert scored(plan(reading, store, read), store)["tiny"] == {
         label: pytest.approx(shown[label]), label.replace("5e-05", "0.01"): pytest.approx({4: 0.1}),
     }  # fmt: skip
 

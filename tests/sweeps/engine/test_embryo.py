@@ -17,7 +17,8 @@ from plm.analyses.reconstruction import Reconstruction
 from plm.reading import to_parquet
 from plm.store import RunFolder
 from sweeps.engine import embryo_figures
-from sweeps.engine.embryo import Crossing, Growth, _abreast, monotone, passed
+from sweeps.engine.embryo import Crossing, Growth, monotone, passed
+from sweeps.engine.embryo_collect import _abreast
 from sweeps.engine.embryo_figures import rescaled
 from sweeps.engine.embryo_tables import caption, covariates, ordered, reached, said, table
 from sweeps.engine.shown import Asked, Child, Curve, arrivals, curve_child
@@ -132,10 +133,8 @@ def test_what_a_probe_says_stands_by_label_set(grown, monkeypatch):
         "roles": ["accuracy/roles/layer_2"],
     }
     late = grown(curves={"upos/layer_0": CURVES["X"], "upos/layer_10": CURVES["DET"]}, training="late")
-    assert ordered(late, "upos") == [
-        "accuracy/upos/layer_0",
-        "accuracy/upos/layer_10",
-    ]  # as they lie, not as they learn
+    # as they lie, not as they learn
+    assert ordered(late, "upos") == ["accuracy/upos/layer_0", "accuracy/upos/layer_10"]
     figure = embryo_figures.several([growth], "accuracy")
     assert [ax.get_title() for ax in figure.axes] == ["upos", "roles"]
     legends = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes]

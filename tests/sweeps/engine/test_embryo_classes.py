@@ -16,7 +16,8 @@ from plm.analyses.minimal_pairs import MinimalPairs
 from plm.analyses.reconstruction import Reconstruction
 from plm.reading import to_parquet
 from plm.store import RunFolder
-from sweeps.engine.embryo import Growth, same_words
+from sweeps.engine.embryo import Growth
+from sweeps.engine.embryo_collect import same_words
 from sweeps.engine.embryo_tables import caption, reached, said, table
 
 STEPS = (0, 1, 10, 100, 1000)
