@@ -169,6 +169,8 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
         )
     if given.local and given.workers > 1:
         raise ValueError("--local is this process alone: leave it out to train with several workers.")
+    if given.local and (given.max_concurrent or 1) > 1:
+        raise ValueError(f"--local runs one trial at a time: leave it out for --max-concurrent {given.max_concurrent}.")
     if sweep.space is None and (given.num_trials or given.state):
         raise ValueError(
             "--num-trials and --state are for searches; this sweep is a grid: its axes say how many runs it has."

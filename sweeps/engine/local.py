@@ -21,6 +21,11 @@ def run(
 ) -> None:
     """Run all that can be run; ends early, resumable, when `should_stop()` is true."""
     quiet()
+
+    def check() -> bool:
+        progress.tick()
+        return should_stop()
+
     while not should_stop() and not schedule.exhausted:
         spec = schedule.next()
         if spec is None and schedule.follow is None:  # of a search: nothing can start, now or later
@@ -32,6 +37,6 @@ def run(
         progress.started(spec.run_id)
         execution = execution_for(resources, schedule.plan, spec.run_id, store, keep_weights)
         rungs = schedule.source.rungs(spec.run_id) if schedule.source else None
-        outcome = execute(spec, store, execution, rungs=rungs, should_stop=should_stop)
+        outcome = execute(spec, store, execution, rungs=rungs, should_stop=check)
         schedule.ended(spec.run_id, outcome.status)
         progress.ended(outcome)

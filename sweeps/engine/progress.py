@@ -41,7 +41,7 @@ class Progress:
         self._schedule, self._store, self._concurrency = schedule, store, concurrency
         self._cost_of, self._costs = cost, dict[str, float]()
         self._console, self._metric = console, schedule.plan.sweep.metric
-        self._running: dict[str, float] = {}
+        self._running: dict[str, tuple[float, float]] = {}  # since when, and the share that was done before
         self._worked = self._seconds = 0.0
         self._best: tuple[float, str] | None = None
         self._labels: dict[str, str] = {}
@@ -84,14 +84,14 @@ class Progress:
 
     def started(self, run_id: str) -> None:
         """A run has begun."""
-        self._running.setdefault(run_id, time.monotonic())
+        self._running.setdefault(run_id, (time.monotonic(), self._fraction(run_id)))
         self.tick()
 
     def ended(self, outcome: Outcome) -> None:
         """A run has ended."""
-        self._running.pop(outcome.run_id, None)
+        _, before = self._running.pop(outcome.run_id, (0.0, 0.0))
         if outcome.status == "done":
-            self._worked += self._cost(outcome.run_id)
+            self._worked += (1 - before) * self._cost(outcome.run_id)
             self._seconds += outcome.seconds
             self._note_best(outcome)
         elif outcome.status in ("failed", "diverged"):
@@ -144,11 +144,12 @@ class Progress:
         if self._schedule.source and self._costs:
             waiting += self._schedule.source.unasked * mean(self._costs.values())
         parts = {r: self._fraction(r) for r in self._running}
+        new = {r: max(0.0, f - self._running[r][1]) for r, f in parts.items()}
         if self._worked:
             rate = self._seconds / self._worked
-        elif any(f > 0.02 for f in parts.values()):  # the first runs: by the share of their steps
-            done = sum(f * self._cost(r) for r, f in parts.items())
-            rate = sum(time.monotonic() - self._running[r] for r in parts) / max(done, 1e-12)
+        elif any(f > 0.02 for f in new.values()):  # the first runs: by the share of their steps
+            done = sum(f * self._cost(r) for r, f in new.items())
+            rate = sum(time.monotonic() - since for since, _ in self._running.values()) / max(done, 1e-12)
         else:
             return None
         running = sum((1 - f) * self._cost(r) for r, f in parts.items())
@@ -165,7 +166,7 @@ class Progress:
 
         table = Table.grid(padding=(0, 1))
         table.add_row(ProgressBar(len(self._schedule.state), self._schedule.count("done"), width=40), self.line())
-        for run_id, since in list(self._running.items())[:8]:
+        for run_id, (since, _) in list(self._running.items())[:8]:
             table.add_row(
                 ProgressBar(1.0, self._fraction(run_id), width=40),
                 f"{duration(time.monotonic() - since)}  {run_id}  {self._label(run_id) or '(parent)'}",

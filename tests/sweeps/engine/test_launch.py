@@ -69,6 +69,7 @@ def test_the_flags_are_these(question: Sweep) -> None:
         (["--gpus", "1", "--local"], "this machine has"),
         (["--cpus", "4096", "--local"], "4096 CPUs"),
         (["--workers", "2", "--gpus", "0.5"], "two of them cannot share one"),
+        (["--local", "--max-concurrent", "2"], "one trial at a time: leave it out for --max-concurrent 2"),
     ],
 )
 def test_a_wrong_command_ends_with_2_and_leaves_nothing(
