@@ -21,6 +21,8 @@ from search_spaces.space import Trial
 from search_spaces.texts import generated, reading
 
 if TYPE_CHECKING:
+    from plm.data.files import Files
+    from plm.data.world import World
     from plm.inheritance import Rate, Teaching
     from plm.spec import RunSpec, Source
 
@@ -232,14 +234,12 @@ def pretrained(
     return _read(made, of, how.betas)
 
 
-def _read(run: RunSpec, of: str, betas: tuple[float, float], beside: tuple[str, ...] = ()) -> RunSpec:
+def _read(run: RunSpec, of: str, betas: tuple[float, float], beside: tuple[World | Files, ...] = ()) -> RunSpec:
     """A pretraining on a part of its text, evaluated beside others, by a recipe's moments."""
     from plm.data.corpus import Corpus
-    from plm.data.sources import text
 
     assert isinstance(run.data, Corpus)
-    others: Any = tuple(map(text, beside))
-    return replace(run, data=replace(run.data, part=part(of), beside=others), optim=replace(run.optim, betas=betas))
+    return replace(run, data=replace(run.data, part=part(of), beside=beside), optim=replace(run.optim, betas=betas))
 
 
 def vocabulary(text: str) -> str | None:
@@ -249,16 +249,18 @@ def vocabulary(text: str) -> str | None:
 
 
 @functools.cache
-def adapted(general: RunSpec, text: str, domains: tuple[str, ...], duration: str, *, of: str = "all") -> RunSpec:
-    """A pretraining on a text, gone on with on a domain, or on several in equal shares; the text is evaluated beside.
+def adapted(general: RunSpec, domains: tuple[str, ...], duration: str, *, of: str = "all") -> RunSpec:
+    """A pretraining, gone on with on a domain, or on several in equal shares; what it read before is evaluated beside.
 
     Args:
         of: The part of each domain's documents that is read.
     """
     from plm import mixture, pretrain
+    from plm.data.corpus import Corpus
     from plm.data.sources import text as named
     from plm.duration import parse
 
+    assert isinstance(general.data, Corpus)
     length = parse(duration).in_steps(num_examples=0, batch_size=general.batch_size, seq_len=general.seq_len)
     read = named(domains[0]) if len(domains) == 1 else mixture(dict.fromkeys(domains, 1.0))
     begun = pretrain(
@@ -266,7 +268,7 @@ def adapted(general: RunSpec, text: str, domains: tuple[str, ...], duration: str
         seed=general.seeds.order, lr=ADAPTING_RATE, warmup_steps=length // 10, batch_size=general.batch_size,
         seq_len=general.seq_len, dtype=general.dtype,
     )  # fmt: skip
-    return _read(begun, of, general.optim.betas, beside=(text,))
+    return _read(begun, of, general.optim.betas, beside=general.data.texts)
 
 
 def teacher(name: str, text: str, *, general: str = "", of: str = "all") -> Source | None:

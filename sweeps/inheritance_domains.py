@@ -34,7 +34,7 @@ def run(
         return None
     domains = (domain,) if second == space.NONE else (domain, second)
     general = space.pretrained(student, text, pretraining, seed=seed)
-    alone = space.adapted(general, text, domains, duration, of=part)
+    alone = space.adapted(general, domains, duration, of=part)
     taught = space.taught(alone, space.teacher_of_each(teacher, domains, text), guided=guided)
     if task == space.NONE:
         return taught

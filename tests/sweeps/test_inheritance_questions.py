@@ -113,6 +113,12 @@ def test_two_domains_have_a_teacher_each() -> None:
     assert spec.init.origin == general.final
     assert isinstance(general.data, Corpus)
     assert spec.data.beside == general.data.texts
+    several = asked(inheritance_domains.sweep, text="world+world:stories", domain="world:home")
+    assert isinstance(several.data, Corpus)
+    assert sorted(text.name for text in several.data.beside) == [
+        "world",
+        "world:stories",
+    ]  # each a perplexity of its own
     both = {"domain": "world:home", "second": "world:home"}
     first = {n: axis.values[0] for n, axis in inheritance_domains.sweep.grids[0].items()}
     assert inheritance_domains.sweep.run(**{**first, **both}) is None
