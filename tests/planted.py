@@ -10,18 +10,19 @@ from typing import Any
 from plm import Bert, RunSpec, Store
 from plm.store import VOUCHED
 
+ALWAYS = {"time": 0.0, "train/tokens": 1, "speed/tokens_per_second": 1000.0}
+
 
 def finish(spec: RunSpec, store: Store, metrics: dict[str, float], lines: Sequence[dict[str, Any]] = ()) -> None:
     """A finished run with some metrics and evaluations, and a last checkpoint."""
     folder = store.run(spec)
     folder.put_checkpoint(spec.total_steps, {"model.safetensors": b"weights", "config.json": b"{}"})
     spent = {"seconds": 1.0, "flops": 1.0, "tokens": 1, "notes": [], "steps": spec.total_steps}
-    spent |= {"speed": {"speed/tokens_per_second": 1000.0}}
     files = dict.fromkeys(VOUCHED, b"") | {
         "spec.json": spec.to_json().encode(),
         "result.json": json.dumps({"metrics": metrics} | spent).encode(),
         "environment.json": b"[]",
-        "metrics.jsonl": "".join(json.dumps({"time": 0.0, "train/tokens": 1} | line) + "\n" for line in lines).encode(),
+        "metrics.jsonl": "".join(json.dumps(ALWAYS | line) + "\n" for line in lines).encode(),
     }
     files["DONE"] = json.dumps({name: hashlib.sha256(data).hexdigest() for name, data in files.items()}).encode()
     for name, data in files.items():

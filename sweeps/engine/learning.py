@@ -1,10 +1,10 @@
 """How fast runs learn a language, and what a teacher saves: the loss by what it took to come there.
 
-Three readings of one question. Inside a run, as Qin et al. 2022 read it, the points are its evaluations: they carry the
-learning rate of the moment. Over budgets, where a grid has several durations, they are the ends of runs whose schedules
-are complete: the horizontal gap between two frontiers. Downstream, where a grid fine-tunes from several moments of a
-pretraining, they are the scores. What is saved is counted without the teacher's cost, with its forward passes, and with
-its own pretraining too.
+Inside a run, as Qin et al. 2022 read it, the points are its evaluations: they carry the learning rate of the moment. Over
+budgets, where a grid has several durations, they are the ends of runs whose schedules are complete: the horizontal gap
+between two frontiers. Downstream, where a grid fine-tunes, they are the scores, from several moments of a pretraining or
+over budgets. What is saved is counted without the teacher's cost, with its forward passes, and with its own pretraining
+too.
 """
 
 from __future__ import annotations
@@ -13,30 +13,39 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from plm.data.corpus import Corpus
 from plm.inheritance import members, savings
-from plm.models import shape
 from plm.objectives.inherit import Inherit
-from plm.spec import Checkpoint, External, RunSpec
+from plm.spec import Checkpoint, RunSpec
 from plm.store import RunFolder, Store
 from sweeps.engine.plan import Cell, Plan
+from sweeps.engine.spending import COSTS, spent
 from sweeps.engine.stats import seeds_interval
-from sweeps.engine.teaching import flops as teaching_flops
-from sweeps.engine.teaching import guided_by
 
 LOSS, SCORE, TEXT = "val/loss", "val/score", "val/perplexity/"
-EVALUATIONS, BUDGETS, MOMENTS = "evaluations", "budgets", "moments"
-HEADINGS = {
-    "alone": "steps saved",
-    "forward": "FLOPs saved (passes)",
-    "whole": "FLOPs saved (pretraining)",
-    "hours": "hours saved",
-    "hours whole": "hours saved (pretraining)",
-}
-COSTS = tuple(HEADINGS)
-"""What of a teacher is counted: nothing, its forward passes, its pretraining too; and the time that was spent here."""
+EVALUATIONS, BUDGETS, MOMENTS, ENDS = "evaluations", "budgets", "moments", "ends"
+SCORED = (MOMENTS, ENDS)
+"""Readings of scores."""
+LOGARITHMIC = (BUDGETS, ENDS)
+"""Readings whose points lie factors apart: between two of them a straight line over the logarithm of the steps, because
+over the steps themselves the chord of a falling power law lies far above it and hides most of what is saved."""
+HEADINGS = dict(
+    zip(
+        COSTS,
+        (
+            "steps saved",
+            "FLOPs saved (passes)",
+            "FLOPs saved (pretraining)",
+            "hours saved",
+            "hours saved (pretraining)",
+        ),
+        strict=True,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Track:
     """Final perplexity by text, where there are several."""
     forgotten: dict[str, float]
     """Nats per token that a text has lost since the training began from another's weights."""
+    taught: bool = False
+    """It has a teacher."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +72,15 @@ class Line:
     """An arm over its seeds."""
 
     name: str
-    is_control: bool
+    control: str
+    """The name of the line that it is compared with: its own, of a control."""
     tracks: dict[Any, Track]
     """By seed; the finished ones."""
+
+    @property
+    def is_control(self) -> bool:
+        """It is what others are compared with."""
+        return self.name == self.control
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,7 @@ class Panel:
 
     title: str
     over: str
-    """`EVALUATIONS` of a run, `BUDGETS`, or `MOMENTS` to fine-tune from."""
+    """`EVALUATIONS` of a run, `BUDGETS`, `MOMENTS` to fine-tune from, or their `ENDS` over budgets."""
     lines: tuple[Line, ...]
 
     @property
@@ -83,20 +100,27 @@ class Panel:
 
 def panels(plan: Plan, store: Store) -> list[Panel]:
     """The finished runs of a plan: what is learned inside them, over budgets where there are several, and downstream."""
+
+    def several(axis: str, own: Sequence[Cell]) -> bool:
+        return len({cell.labels.get(axis) for cell in own}) > 1
+
     cells = [cell for cell in plan.cells if isinstance(cell.spec, RunSpec)]
     language = [cell for cell in cells if isinstance(cell.run.data, Corpus)]
     tuned = [
         cell for cell in cells if not isinstance(cell.run.data, Corpus) and isinstance(cell.run.init.origin, Checkpoint)
     ]
+    whole = [cell for cell in tuned if _start(cell.run).step == _start(cell.run).run.total_steps]
     found = _panels(plan, language, store, EVALUATIONS)
-    if len({cell.labels.get("duration") for cell in language}) > 1:
+    if several("duration", language):
         found += _panels(plan, language, store, BUDGETS)
-    if len({cell.labels.get("at") for cell in tuned}) > 1:
+    if several("at", tuned):
         found += _panels(plan, tuned, store, MOMENTS)
+    if len({_start(cell.run).step for cell in whole}) > 1 and several("duration", whole):
+        found += _panels(plan, whole, store, ENDS)
     return found
 
 
-APART = {EVALUATIONS: (), BUDGETS: ("duration",), MOMENTS: ("at",)}
+APART = {EVALUATIONS: (), BUDGETS: ("duration",), MOMENTS: ("at",), ENDS: ("duration",)}
 """The axes whose values are the points of a line."""
 
 
@@ -122,20 +146,27 @@ def _line(name: str, cells: Sequence[Cell], plan: Plan, store: Store, axis: str,
     for cell in cells:
         if RunFolder(store, cell.run.run_id).status() == "done":
             by_seed.setdefault(cell.point.get("seed", 0), []).append(cell.run)
-    read = {EVALUATIONS: lambda specs, store: inside(specs[0], store), BUDGETS: across, MOMENTS: downstream}[over]
+    read = {EVALUATIONS: inside, BUDGETS: across, MOMENTS: downstream, ENDS: downstream}[over]
     tracks = {seed: read(specs, store) for seed, specs in by_seed.items()}
-    return Line(name, plan.sweep.baseline(cells[0].labels)[axis] == cells[0].labels[axis], tracks)
+    return Line(name, str(plan.sweep.baseline(cells[0].labels)[axis]), tracks)
 
 
-def inside(spec: RunSpec, store: Store) -> Track:
+def inside(specs: Sequence[RunSpec], store: Store) -> Track:
     """One run by its evaluations."""
+    (spec,) = specs
     lines = [line for line in RunFolder(store, spec.run_id).metrics() if LOSS in line]
     steps = tuple(int(line["step"]) for line in lines)
     texts = _texts(lines[-1]) if lines else {}
     before = _before(spec, store)
     forgotten = {name: math.log(after / before[name]) for name, after in texts.items() if name in before}
-    spent = costs(spec, steps) | hours(spec, steps, store)
-    return Track(steps, tuple(line[LOSS] for line in lines), spent, teacher_loss(spec, store), texts, forgotten)
+    return Track(
+        steps, tuple(line[LOSS] for line in lines), spent(spec, steps, store), teacher_loss(spec, store), texts, forgotten,
+        _is_taught(spec),
+    )  # fmt: skip
+
+
+def _is_taught(spec: RunSpec) -> bool:
+    return isinstance(spec.objective, Inherit) and bool(members(spec.objective.teacher))
 
 
 def _texts(metrics: dict[str, Any]) -> dict[str, float]:
@@ -156,20 +187,29 @@ def _before(spec: RunSpec, store: Store) -> dict[str, float]:
 
 def across(specs: Sequence[RunSpec], store: Store) -> Track:
     """The ends of some runs that differ in their budget."""
-    ordered = sorted(specs, key=lambda spec: spec.total_steps)
+    ordered = sorted(specs, key=_length)
     ends = tuple(float(RunFolder(store, spec.run_id).result()["metrics"][LOSS]) for spec in ordered)
     return Track(
-        tuple(spec.total_steps for spec in ordered), ends, _spent([spec.final for spec in ordered], store),
-        teacher_loss(ordered[-1], store), {}, {},
+        tuple(map(_length, ordered)), ends, _spent([spec.final for spec in ordered], store),
+        teacher_loss(ordered[-1], store), {}, {}, any(map(_is_taught, ordered)),
     )  # fmt: skip
 
 
+def _length(spec: RunSpec) -> int:
+    """Steps, with those of the run that a cooled-down one goes on from."""
+    return spec.init.position + spec.total_steps
+
+
 def downstream(specs: Sequence[RunSpec], store: Store) -> Track:
-    """The scores of runs that were fine-tuned from some moments of one pretraining, by what that took; tuning is not counted."""
+    """The scores of runs that were fine-tuned from some moments of pretraining, by what that took; tuning is not counted."""
     score = {_start(spec): float(RunFolder(store, spec.run_id).result()["metrics"][SCORE]) for spec in specs}
-    moments = sorted(score, key=lambda moment: moment.step)
+    moments = sorted(score, key=_position)
     falling = tuple(-score[moment] for moment in moments)
-    return Track(tuple(moment.step for moment in moments), falling, _spent(moments, store), None, {}, {})
+    return Track(tuple(map(_position, moments)), falling, _spent(moments, store), None, {}, {})
+
+
+def _position(moment: Checkpoint) -> int:
+    return moment.run.init.position + moment.step
 
 
 def _start(spec: RunSpec) -> Checkpoint:
@@ -179,7 +219,7 @@ def _start(spec: RunSpec) -> Checkpoint:
 
 def _spent(moments: Sequence[Checkpoint], store: Store) -> dict[str, tuple[float, ...]]:
     """What it took to come to some moments, by `COSTS`."""
-    each = [costs(m.run, [m.step]) | hours(m.run, [m.step], store) for m in moments]
+    each = [spent(m.run, [m.step], store) for m in moments]
     return {what: tuple(one[what][0] for one in each) for what in COSTS}
 
 
@@ -201,103 +241,68 @@ def _evaluated(spec: RunSpec) -> tuple[Any, ...]:
     return data, spec.seq_len
 
 
-# What it took
-
-
-def costs(spec: RunSpec, steps: Sequence[int]) -> dict[str, tuple[float, ...]]:
-    """FLOPs of a run's first steps, for some numbers of them, by what of its teacher is counted; NaN: not known."""
-    model, tokens = shape(spec.init.architecture()), spec.batch_size * spec.seq_len
-    each = spec.passes * tokens * spec.objective.flops_per_token(model, spec.seq_len)
-    alone = tuple(each * step for step in steps)
-    forward = tuple(own + teaching_flops(spec, guided_by(spec, step)) for own, step in zip(alone, steps, strict=True))
-    past = past_of_teachers(spec)
-    before = math.nan if past is None else sum(costs(c.run, [c.step])["forward"][0] for c in past)
-    return {"alone": alone, "forward": forward, "whole": tuple(own + before for own in forward)}
-
-
-def hours(spec: RunSpec, steps: Sequence[int], store: Store) -> dict[str, tuple[float, ...]]:
-    """Hours of the same, by how fast its steps were when it was last worked on, evaluation aside; NaN: not known."""
-    past = past_of_teachers(spec)
-    before = math.nan if past is None else sum(_hours(c.run, c.step, store) for c in past)
-    spent = tuple(_hours(spec, step, store) for step in steps)
-    return {"hours": spent, "hours whole": tuple(own + before for own in spent)}
-
-
-def _hours(spec: RunSpec, step: int, store: Store) -> float:
-    folder = RunFolder(store, spec.run_id)
-    speed = folder.result().get("speed", {}) if folder.status() == "done" else {}
-    each = speed.get("speed/tokens_per_second", math.nan)
-    return step * spec.batch_size * spec.seq_len / each / 3600
-
-
-def past_of_teachers(spec: RunSpec) -> tuple[Checkpoint, ...] | None:
-    """The checkpoints that a run's teachers stand on, themselves included; of each run the latest; None: one is external.
-
-    What the run itself begins with is none of them: its control begins with it too.
-    """
-    if not isinstance(spec.objective, Inherit):
-        return ()
-    teachers = members(spec.objective.teacher)
-    found = lineage(*[teacher for teacher in teachers if isinstance(teacher, Checkpoint)])
-    taught = [c.run.objective.teacher for c in found if isinstance(c.run.objective, Inherit)]
-    if any(
-        isinstance(source, External) for teacher in (spec.objective.teacher, *taught) for source in members(teacher)
-    ):
-        return None
-    own = {c.run.run_id for c in lineage(spec.init.origin)} if isinstance(spec.init.origin, Checkpoint) else set()
-    return tuple(c for c in found if c.run.run_id not in own)
-
-
-def lineage(*moments: Checkpoint) -> tuple[Checkpoint, ...]:
-    """Some checkpoints and all that they stand on, their teachers' teachers too; of each run the latest."""
-    latest: dict[str, Checkpoint] = {}
-    waiting = list(moments)
-    while waiting:
-        found = waiting.pop()
-        if found.run.run_id not in latest or latest[found.run.run_id].step < found.step:
-            latest[found.run.run_id] = found
-        waiting += found.run.parents()
-    return tuple(latest.values())
-
-
 # What is saved
 
 
-def reached(at: Sequence[float], losses: Sequence[float], level: float) -> float | None:
-    """What it took to come down to a loss, between two points by a straight line; None: it did not.
+class Reached(NamedTuple):
+    """When a level was reached."""
 
-    A loss that the first point has already is reached there: what it took is then an upper bound.
-    """
+    step: float
+    bound: bool
+    """It was passed before: the first point is beyond it already."""
+
+
+class Saving(NamedTuple):
+    """What is saved of a cost."""
+
+    share: float
+    bound: str
+    """`≥`, `≤`, or nothing where the share is known."""
+
+
+def reached(
+    steps: Sequence[float], losses: Sequence[float], level: float, *, logarithmic: bool = False
+) -> Reached | None:
+    """When a loss has come down to a level, between two points by a straight line; None: it has not."""
     if losses[0] <= level:
-        return float(at[0])
-    for (start, before), (end, after) in pairwise(zip(at, losses, strict=True)):
+        return Reached(float(steps[0]), losses[0] < level)
+    for (start, before), (end, after) in pairwise(zip(steps, losses, strict=True)):
         if after <= level:
-            return float(start + (end - start) * (before - level) / (before - after))
+            share = (before - level) / (before - after)
+            return Reached(start * (end / start) ** share if logarithmic else start + (end - start) * share, False)
     return None
 
 
-def saved(taught: Track, alone: Track, what: str) -> float | None:
-    """The share of the cost that a teacher saves of coming to the worse of the two ends; negative where it costs more."""
+def saved(taught: Track, alone: Track, what: str, *, logarithmic: bool = False) -> Saving | None:
+    """The share of the cost that a teacher saves of coming to the worse of the two ends; negative where it costs more.
+
+    None: one did not come there, both were there at their first point, or what it took is not known.
+    """
     level = max(taught.losses[-1], alone.losses[-1])
-    ours, theirs = (reached(track.costs[what], track.losses, level) for track in (taught, alone))
-    if ours is None or theirs is None or not (ours > 0 and theirs > 0):  # NaN is not above 0
+    both = [(track, reached(track.steps, track.losses, level, logarithmic=logarithmic)) for track in (taught, alone)]
+    (ours, ours_bound), (theirs, theirs_bound) = (
+        (math.nan, False) if at is None else (float(np.interp(at.step, track.steps, track.costs[what])), at.bound)
+        for track, at in both
+    )
+    if not (ours > 0 and theirs > 0) or (ours_bound and theirs_bound):  # NaN is not above 0
         return None
-    return savings(ours, theirs)
+    return Saving(savings(ours, theirs), "≥" if ours_bound else "≤" if theirs_bound else "")
 
 
-def passes(track: Track) -> float | None:
-    """The step at which a student is as good as its teacher; None: it never is, or has none."""
+def passes(track: Track) -> Reached | None:
+    """When a student is as good as its teacher; None: it never is, or has none."""
     return None if track.teacher is None else reached(track.steps, track.losses, track.teacher)
 
 
 def table(panel: Panel, axis: str) -> tuple[list[str], list[list[str]]]:
     """Headings, and a row for each line."""
-    control = next((line for line in panel.lines if line.is_control), None)
+    named = {line.name: line for line in panel.lines}
     lost = [name for name in panel.texts if _over(panel.lines, "forgotten", name)]
-    head = ["final score"] if panel.over == MOMENTS else ["final loss", *(f"perplexity on {n}" for n in panel.texts)]
+    head = ["final score"] if panel.over in SCORED else ["final loss", *(f"perplexity on {n}" for n in panel.texts)]
     head += [f"nats of {name} forgotten" for name in lost]
-    head += ["passes its teacher at step"] * (panel.over != MOMENTS)
-    return [axis, "n", *head, *HEADINGS.values()], [_row(line, control, panel, lost) for line in panel.lines]
+    head += ["passes its teacher at step"] * (panel.over not in SCORED)
+    rows = [_row(line, named.get(line.control), panel, lost) for line in panel.lines]
+    return [axis, "n", *head, *HEADINGS.values()], rows
 
 
 def _over(lines: Sequence[Line], what: str, text: str) -> list[float]:
@@ -308,7 +313,7 @@ def _over(lines: Sequence[Line], what: str, text: str) -> list[float]:
 
 def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str]) -> list[str]:
     tracks = list(line.tracks.values())
-    if panel.over == MOMENTS:
+    if panel.over in SCORED:
         told = [_spread([-track.losses[-1] for track in tracks])]
     else:
         told = [_spread([track.losses[-1] for track in tracks])]
@@ -317,18 +322,21 @@ def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str]) ->
     shares: list[str] = []
     for what in COSTS:
         pairs = [] if control is None or line.is_control else _pairs(line, control)
-        each = [share for taught, alone in pairs if (share := saved(taught, alone, what)) is not None]
+        each = [saved(*pair, what, logarithmic=panel.over in LOGARITHMIC) for pair in pairs]
         unknown = any(math.isnan(cost) for track in tracks for cost in track.costs[what])
-        shares.append("not known" if unknown else _percent(each))
+        shares.append("not known" if unknown else _shares([one for one in each if one], len(tracks)))
     return [line.name, str(len(tracks)), *told, *shares]
 
 
 def _passed(tracks: Sequence[Track]) -> str:
     """When the teacher is passed, the mean over seeds."""
-    crossed = [step for track in tracks if (step := passes(track)) is not None]
-    known = any(track.teacher is not None for track in tracks)
-    at = f"{sum(crossed) / len(crossed):.0f}" if crossed else "never" if known else ""
-    return at + (f" ({len(crossed)} of {len(tracks)})" if 0 < len(crossed) < len(tracks) else "")
+    crossed = [found for track in tracks if (found := passes(track)) is not None]
+    if not any(track.teacher is not None for track in tracks):
+        return "not known" if any(track.taught for track in tracks) else ""
+    if not crossed:
+        return "never"
+    at = f"{'≤ ' * any(found.bound for found in crossed)}{sum(found.step for found in crossed) / len(crossed):.0f}"
+    return at + (f" ({len(crossed)} of {len(tracks)})" if len(crossed) < len(tracks) else "")
 
 
 def _pairs(line: Line, control: Line) -> Iterator[tuple[Track, Track]]:
@@ -343,12 +351,16 @@ def _spread(values: Sequence[float], digits: int = 3) -> str:
     return mean + (f" [{band.low:.{digits}f}, {band.high:.{digits}f}]" if band else "")
 
 
-def _percent(values: Sequence[float]) -> str:
-    if not values:
+def _shares(each: Sequence[Saving], runs: int) -> str:
+    """The mean over seeds and its interval; of bounds in one direction their mean alone, of such in both nothing."""
+    bounds = {saving.bound for saving in each} - {""}
+    if not each or len(bounds) > 1:
         return ""
-    band = seeds_interval(values)
-    mean = f"{100 * sum(values) / len(values):+.0f}%"
-    return mean + (f" [{100 * band.low:+.0f}, {100 * band.high:+.0f}]" if band else "")
+    values = [100 * saving.share for saving in each]
+    band = None if bounds else seeds_interval(values)
+    said = " ".join([*bounds, f"{sum(values) / len(values):+.0f}%"])
+    said += f" [{band.low:+.0f}, {band.high:+.0f}]" if band else ""
+    return said + (f" ({len(each)} of {runs})" if len(each) < runs else "")
 
 
 def caption(panel: Panel) -> list[str]:
@@ -359,17 +371,28 @@ def caption(panel: Panel) -> list[str]:
         BUDGETS: loss + "over runs of several budgets whose schedules are complete",
         MOMENTS: "score: the task's own, fine-tuned from moments inside each pretraining, whose learning rate is that of "
         "the moment (the paper's way)",
+        ENDS: "score: the task's own, fine-tuned from the ends of pretrainings of several budgets, whose schedules are "
+        "complete",
     }
-    what = "score" if panel.over == MOMENTS else "loss"
+    what = "score" if panel.over in SCORED else "loss"
     lines = [
         read[panel.over],
         f"saved: of coming to the worse of the two final {what}{'s' if what == 'score' else 'es'}, arm and control of one "
         "seed; negative: it took more. Steps: as the paper counts, without what the teacher costs; passes: with its forward "
         "passes; pretraining: with its own training too; brackets: 95% over seeds (t)",
-        "hours: of the steps of the runs here, a live teacher's passes included; what else ran beside them bears on them",
+        "hours: of the steps of the runs here, a live teacher's passes included, and those that make stored lessons for the "
+        "run that made them; what else ran beside them bears on them",
     ]
-    if any(math.isnan(c) for line in panel.lines for t in line.tracks.values() for c in t.costs["whole"]):
+    tracks = [track for line in panel.lines for track in line.tracks.values()]
+    if any("≥" in cell or "≤" in cell for row in table(panel, "")[1] for cell in row):
+        lines.append("≥ and ≤: what was to be reached was already passed at the first point that was read")
+    if any(math.isnan(cost) for track in tracks for cost in track.costs["whole"]):
         lines.append("not known: what the pretraining of an external teacher cost")
-    if any(track.forgotten for line in panel.lines for track in line.tracks.values()):
+    if panel.over not in SCORED and any(track.taught and track.teacher is None for track in tracks):
+        lines.append(
+            "passes: not known of a teacher that is external, is several, or was not evaluated on this text at the step that "
+            "teaches"
+        )
+    if any(track.forgotten for track in tracks):
         lines.append("forgotten: nats per predicted token of the text that the model was pretrained on, since then")
     return lines

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.figures import DASHES, captioned, legend, put
-from sweeps.engine.learning import BUDGETS, EVALUATIONS, MOMENTS, Line, Panel, caption, passes
+from sweeps.engine.learning import BUDGETS, ENDS, EVALUATIONS, MOMENTS, SCORED, Line, Panel, caption, passes
 
 WIDTH, HEIGHT, LEGEND = 4.2, 3.6, 2.2
 WIDE = 50
@@ -26,6 +26,7 @@ X = {
     EVALUATIONS: "optimizer steps",
     BUDGETS: "optimizer steps of the whole run",
     MOMENTS: "optimizer steps of the pretraining",
+    ENDS: "optimizer steps of the whole pretraining",
 }
 
 
@@ -47,9 +48,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
         )  # fmt: skip
         for ax, panel in zip(axes[0], panels, strict=True):
             for line in panel.lines:
-                _line(ax, line, names.index(line.name), np.exp if panel.over != MOMENTS else np.negative)
+                _line(ax, line, names.index(line.name), np.negative if panel.over in SCORED else np.exp)
             _frame(ax, panel, len(panels) > 1)
-        of_tasks = panels[0].over == MOMENTS
+        of_tasks = panels[0].over in SCORED
         said = "score on the evaluation split" if of_tasks else "perplexity on the evaluation split (log scale)"
         axes[0][0].set_ylabel(said)
         handles, labels = legend(list(axes[0]))
@@ -73,7 +74,8 @@ def _line(ax: Axes, line: Line, number: int, height: np.ufunc) -> None:
     ax.fill_between(steps, height(losses.min(0)), height(losses.max(0)), color=colour, alpha=0.15, linewidth=0)
     for level in dict.fromkeys(t.teacher for t in tracks if t.teacher is not None):
         ax.axhline(exp(level), color="0.45", linewidth=0.9, dashes=(1, 2), label="a teacher's final perplexity")
-    crossed = [(step, t.teacher) for t in tracks if (step := passes(t)) is not None and t.teacher is not None]
+    found = [(passes(track), track.teacher) for track in tracks]
+    crossed = [(at.step, level) for at, level in found if at and level is not None and not at.bound]
     if crossed:
         ax.plot(
             [step for step, _ in crossed], [exp(level) for _, level in crossed], "x", color=colour, markersize=7,
@@ -82,7 +84,7 @@ def _line(ax: Axes, line: Line, number: int, height: np.ufunc) -> None:
 
 
 def _frame(ax: Axes, panel: Panel, titled: bool) -> None:
-    if panel.over != MOMENTS:
+    if panel.over not in SCORED:
         ax.set_yscale("log")
         low, high = ax.get_ylim()
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < WIDE * low else (1,)))

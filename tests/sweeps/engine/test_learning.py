@@ -21,9 +21,9 @@ from plm.objectives.mlm import MaskedLM
 from search_spaces import teachers as space
 from search_spaces.finetuning import durations, tasks
 from search_spaces.seeds import seeds
-from sweeps.engine import learning, learning_figures
+from sweeps.engine import learning, learning_figures, spending
 from sweeps.engine.launch import main
-from sweeps.engine.learning import Track, reached, saved
+from sweeps.engine.learning import Saving, Track, reached, saved
 from sweeps.engine.plan import Plan, plan
 from sweeps.engine.sweep import Sweep
 
@@ -36,6 +36,13 @@ def track(losses: tuple[float, ...], scale: float = 1.0, teacher: float | None =
     return Track(at, losses, {what: tuple(scale * s for s in at) for what in learning.COSTS}, teacher, {}, {})
 
 
+def share(taught: Track, alone: Track, what: str) -> float:
+    found = saved(taught, alone, what)
+    assert found is not None
+    assert not found.bound
+    return found.share
+
+
 # Reading curves
 
 
@@ -43,28 +50,67 @@ def track(losses: tuple[float, ...], scale: float = 1.0, teacher: float | None =
 def test_a_loss_is_reached_between_two_points(level: float, step: float | None) -> None:
     """The first time, also where the loss rises again afterwards."""
     found = reached((10.0, 20.0, 30.0, 40.0), (4.0, 3.0, 2.2, 2.9), level)
-    assert found == (None if step is None else pytest.approx(step))
+    assert (found and found.step) == (None if step is None else pytest.approx(step))
+    assert found is None or found.bound is (level > 4.0)
 
 
 def test_a_teacher_saves_the_steps_to_where_the_control_ends() -> None:
     """The control's end is reached at 15 of 30."""
     taught, alone = track((3.5, 2.5, 2.0)), track((4.0, 3.5, 3.0))
-    assert saved(taught, alone, "alone") == pytest.approx(0.5)
-    assert saved(alone, alone, "alone") == 0
+    assert share(taught, alone, "alone") == pytest.approx(0.5)
+    assert saved(alone, alone, "alone") == (0, "")
 
 
 def test_a_teacher_that_holds_back_costs_steps() -> None:
     """Where the arm ends after 30 steps, the control was after 20: half as many again."""
-    assert saved(track((3.0, 2.9, 2.8)), track((4.0, 2.8, 2.0)), "alone") == pytest.approx(-0.5)
+    assert share(track((3.0, 2.9, 2.8)), track((4.0, 2.8, 2.0)), "alone") == pytest.approx(-0.5)
 
 
 def test_what_the_teacher_costs_is_counted() -> None:
     """Steps that cost twice as much save nothing."""
-    assert saved(track((3.5, 2.5, 2.0), scale=2.0), track((4.0, 3.5, 3.0)), "forward") == pytest.approx(0.0)
+    assert share(track((3.5, 2.5, 2.0), scale=2.0), track((4.0, 3.5, 3.0)), "forward") == pytest.approx(0.0)
+
+
+def test_what_the_first_point_has_already_is_a_bound() -> None:
+    """It was reached before; how long before, nobody has read."""
+    ahead, alone = track((2.8, 2.5, 2.0)), track((4.0, 3.5, 3.0))
+    assert saved(ahead, alone, "alone") == (pytest.approx(2 / 3), "≥")
+    assert saved(alone, ahead, "alone") == (pytest.approx(-2.0), "≤")
+    assert saved(track((2.0,)), track((4.0,)), "alone") == (0, "≥"), "one budget says no more than who is ahead"
+    assert saved(track((2.0, 3.0)), track((2.5, 2.9)), "alone") is None, "both were beyond their ends before"
+    assert learning.passes(track((2.8, 2.5), teacher=3.0)) == (10, True)
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.4, 1.7])
+@pytest.mark.parametrize("budgets", [(500, 1000, 2000), (500, 2000), (500, 2000, 8000)])
+def test_frontiers_that_fall_by_a_power_law_lie_as_far_apart_as_they_do(
+    factor: float, budgets: tuple[int, ...]
+) -> None:
+    """A teacher as good as so many times the steps saves 1 - 1/factor, however far apart the budgets are."""
+
+    def frontier(times: float) -> Track:
+        losses = tuple(2 + 3 * (times * steps / 500) ** -0.3 for steps in budgets)
+        return Track(budgets, losses, {what: tuple(map(float, budgets)) for what in learning.COSTS}, None, {}, {})
+
+    found = saved(frontier(factor), frontier(1.0), "alone", logarithmic=True)
+    assert found is not None
+    assert 1 - found.share == pytest.approx(1 / factor, rel=0.1)
+    straight = saved(frontier(factor), frontier(1.0), "alone")
+    assert straight is not None
+    assert abs(straight.share - (1 - 1 / factor)) > abs(found.share - (1 - 1 / factor))
+
+
+def test_seeds_that_bound_what_is_saved_have_no_interval() -> None:
+    told = learning._shares
+    known, least, most = Saving(0.5, ""), Saving(0.7, "≥"), Saving(0.1, "≤")
+    assert told([known, Saving(0.3, "")], 2).startswith("+40% [")
+    assert told([known, least], 2) == "≥ +60%"
+    assert told([known, most], 3) == "≤ +30% (2 of 3)"
+    assert told([least, most], 2) == told([], 2) == ""
 
 
 def test_a_student_passes_its_teacher() -> None:
-    assert learning.passes(track((4.0, 3.0, 2.0), teacher=2.5)) == 25
+    assert learning.passes(track((4.0, 3.0, 2.0), teacher=2.5)) == (25, False)
     assert learning.passes(track((4.0, 3.0, 2.0), teacher=1.5)) is None
     assert learning.passes(track((4.0, 3.0, 2.0))) is None
 
@@ -105,7 +151,7 @@ def test_a_teachers_cost_is_its_passes_and_its_past(plain: Make) -> None:
     small = plain(4, 8)
     middle = inherit(plain(8, 20), small.final, Heaviside(steps(5)))
     large = inherit(plain(16, 40), middle.final, Heaviside(steps(10)))
-    found = learning.costs(large, [4, 40])
+    found = spending.costs(large, [4, 40])
 
     def forward(width: int) -> float:
         return 2 * 16 * MaskedLM().flops_per_token(shape(bert(width)), 16)
@@ -116,7 +162,7 @@ def test_a_teachers_cost_is_its_passes_and_its_past(plain: Make) -> None:
     )
     past = 3 * 20 * forward(8) + 5 * forward(4) + 3 * 8 * forward(4)
     assert found["whole"] == pytest.approx(tuple(f + past for f in found["forward"]))
-    assert learning.costs(plain(), [40])["whole"] == learning.costs(plain(), [40])["alone"]
+    assert spending.costs(plain(), [40])["whole"] == spending.costs(plain(), [40])["alone"]
 
 
 def test_guidance_ends_at_a_step_of_the_whole_training(plain: Make) -> None:
@@ -124,19 +170,48 @@ def test_guidance_ends_at_a_step_of_the_whole_training(plain: Make) -> None:
     trunk = replace(plain(16, 40), optim=replace(plain().optim, schedule="constant"))
     cooled = inherit(trunk, plain(8, 20).final, Heaviside(steps(10))).annealed(30, over=8)
     assert isinstance(cooled.objective, Inherit)
-    found = learning.costs(cooled, [8])
-    assert found["forward"] == found["alone"]
-    earlier = learning.costs(inherit(trunk, plain(8, 20).final, Heaviside(steps(10))).annealed(6, over=8), [2, 8])
     per_step = 2 * 16 * MaskedLM().flops_per_token(shape(bert(8)), 16)
-    extra = [f - a for f, a in zip(earlier["forward"], earlier["alone"], strict=True)]
-    assert extra == pytest.approx([2 * per_step, 4 * per_step])
+
+    def extra(spec: RunSpec, *at: int) -> list[float]:
+        found = spending.costs(spec, at)
+        return [forward - alone for alone, forward in zip(found["alone"], found["forward"], strict=True)]
+
+    assert extra(cooled, 8) == pytest.approx([10 * per_step]), "all of them before it went on"
+    earlier = inherit(trunk, plain(8, 20).final, Heaviside(steps(10))).annealed(6, over=8)
+    assert extra(earlier, 2, 8) == pytest.approx([8 * per_step, 10 * per_step])
+
+
+def test_what_is_cooled_down_took_its_trunk_too(plain: Make, store: Store) -> None:
+    """Thirty steps and eight are a budget of 38, and its teacher's past is paid once."""
+    trunk = replace(plain(16, 40), optim=replace(plain().optim, schedule="constant"))
+    taught = inherit(trunk, plain(8, 20).final, Heaviside(steps(10)))
+    cooled = taught.annealed(30, over=8)
+    whole, part = spending.costs(taught, [38]), spending.costs(cooled, [8])
+    assert all(part[what] == pytest.approx(whole[what]) for what in whole)
+    finish(cooled, store, {"val/loss": 3.0}, [{"step": 8, "speed/tokens_per_second": 500.0}])
+    finish(taught, store, {"val/loss": 3.0}, [{"step": 30}])
+    finish(plain(8, 20), store, {"val/loss": 3.0}, [{"step": 20}])
+    found = spending.hours(cooled, [8], store)
+    assert found["hours"][0] * 3600 == pytest.approx(32 * (30 / 1000 + 8 / 500))
+    assert found["hours whole"][0] * 3600 == pytest.approx(32 * (30 / 1000 + 8 / 500 + 20 / 1000))
+    assert learning.across([cooled], store).steps == (38,)
+
+
+def test_hours_are_those_of_the_steps_that_were_taken(plain: Make, store: Store) -> None:
+    """Guided steps come first, and take longer."""
+    spec = plain(16, 40)
+    lines = [{"step": 10, "speed/tokens_per_second": 500.0}, {"step": 20}, {"step": 40}]
+    finish(spec, store, {"val/loss": 3.0}, lines)
+    found = spending.hours(spec, [5, 10, 30, 40], store)["hours"]
+    assert [32 * n / 1000 for n in (10, 20, 40, 50)] == pytest.approx([3600 * each for each in found])
+    assert isnan(spending.hours(plain(16, 60), [5], store)["hours"][0]), "nobody has taken them"
 
 
 def test_a_model_that_teaches_twice_is_paid_once(plain: Make) -> None:
     small = plain(4, 8)
     middle = inherit(plain(8, 20), small.final, Constant())
     both = inherit(plain(16, 40), middle.at(10), Constant())
-    assert {(c.run.run_id, c.step) for c in learning.lineage(*both.parents())} == {
+    assert {(c.run.run_id, c.step) for c in spending.lineage(*both.parents())} == {
         (middle.run_id, 10),
         (small.run_id, 8),
     }
@@ -257,18 +332,23 @@ def test_what_an_external_teacher_cost_is_not_known(plain: Make, store: Store, t
     direct = inherit(plain(16, 40), far, Heaviside(steps(10)))
     later = inherit(plain(16, 40), inherit(plain(8, 20), far, Constant()).final, Heaviside(steps(10)))
     for spec in (direct, later):
-        found = learning.costs(spec, [40])
+        found = spending.costs(spec, [40])
         assert found["forward"][0] > found["alone"][0]
         assert isnan(found["whole"][0])
-        assert learning.past_of_teachers(spec) is None
+        assert spending.past_of_teachers(spec) is None
     assert saved(replace(track((3.0, 2.0)), costs={"whole": (nan, nan)}), track((3.0, 2.0)), "whole") is None
+    adapted = replace(plain(8, 20), init=Load(far))
+    taught = inherit(plain(16, 40), adapted.final, Heaviside(steps(10)))
+    assert isnan(spending.costs(taught, [40])["whole"][0]), "what the teacher began with was trained elsewhere"
+    beside = replace(taught, init=Load(far))
+    assert not isnan(spending.costs(beside, [40])["whole"][0]), "the student began with the same"
 
 
 def test_what_control_and_arm_begin_with_is_no_cost_of_the_teacher(plain: Make) -> None:
     """A student goes on from a run that has taught its teacher: only the teacher's own training is the teacher's."""
     begun, teacher = plain(16, 40), inherit(plain(8, 20), plain(16, 40).final, Constant())
     adapting = inherit(replace(plain(16, 30), init=Load(begun.final)), teacher.final, Constant())
-    assert learning.past_of_teachers(adapting) == (teacher.final,)
+    assert spending.past_of_teachers(adapting) == (teacher.final,)
 
 
 @pytest.fixture
@@ -313,6 +393,64 @@ def test_what_is_saved_downstream_is_read_off_scores(downstream: Sweep, store: S
     assert figure.axes[0].get_yscale() == "linear"
 
 
+def test_scores_are_read_over_budgets_too(plain: Make, toy: str, store: Store) -> None:
+    """With a teacher a whole pretraining of twenty steps scores what one of forty does without."""
+
+    def run(*, schedule: str, duration: str, task: str, seed: int) -> RunSpec:
+        alone = plain(16, int(duration.partition(":")[2]), seed)
+        return finetune(
+            task, init=space.taught(alone, plain(8, 20).final, schedule=schedule, top_k=10).final, size=16, seed=seed
+        )
+
+    sweep = Sweep(
+        run,
+        over={
+            "schedule": space.schedules("none", "linear"), "duration": durations("steps:20", "steps:40", "steps:80"),
+            "task": tasks(toy), "seed": seeds(2),
+        },
+        baseline=lambda cell: cell | {"schedule": "none"},
+        arms=("schedule",),
+        learning="schedule",
+    )  # fmt: skip
+    for spec in plan(sweep, store).runs.values():
+        if isinstance(spec.objective, Classify):
+            ((moment,),) = [spec.parents()]
+            finish(spec, store, {"val/score": 0.1 * log(moment.step * (1 + isinstance(moment.run.objective, Inherit)))})
+        else:
+            finish(spec, store, {"val/loss": 3.0}, [{"step": spec.total_steps, "val/loss": 3.0}])
+    (panel,) = learning.panels(plan(sweep, store), store)
+    assert panel.over == learning.ENDS
+    head, rows = learning.table(panel, "schedule")
+    assert head[2:4] == ["final score", "steps saved"]
+    assert rows[1][3].startswith("+50%")
+    assert "whose schedules are complete" in learning.caption(panel)[0]
+    assert learning_figures.draw([panel]).axes[0].get_yscale() == "linear"
+
+
+def test_an_arm_is_compared_with_its_own_control() -> None:
+    """Two students in one panel: whoever learns as its control does saves nothing."""
+    small, large = track((4.0, 3.5, 3.0)), track((4.0, 2.0, 1.0))
+    lines = tuple(
+        learning.Line(name, control, {0: own, 1: own})
+        for name, control, own in (
+            ("small", "small", small),
+            ("taught small", "small", small),
+            ("large", "large", large),
+            ("taught large", "large", large),
+            ("orphan", "elsewhere", large),
+        )
+    )
+    _, rows = learning.table(learning.Panel("all", learning.EVALUATIONS, lines), "chain")
+    assert [row[4].partition(" ")[0] for row in rows] == ["", "+0%", "", "+0%", ""]
+
+
+def test_a_teacher_of_which_nothing_was_read_is_said_to_be_so() -> None:
+    line = learning.Line("linear", "none", {0: replace(track((3.0, 2.0)), taught=True)})
+    panel = learning.Panel("all", learning.EVALUATIONS, (line,))
+    assert learning.table(panel, "schedule")[1][0][3] == "not known"
+    assert any(said.startswith("passes: not known of a teacher") for said in learning.caption(panel))
+
+
 def test_what_is_forgotten_is_said_in_nats(plain: Make, prose: str, store: Store, tmp_path: Path) -> None:
     """Of the text that the model was pretrained on, since it was."""
     domain = tmp_path / "domain"
@@ -325,10 +463,10 @@ def test_what_is_forgotten_is_said_in_nats(plain: Make, prose: str, store: Store
     adapting = replace(general, init=Load(general.final), data=data, duration=steps(8))
     finish(general, store, {}, [{"step": 40, "val/loss": 3.0, "val/perplexity": 20.0}])
     finish(adapting, store, {}, [{"step": 8, "val/loss": 2.0, "val/perplexity": 7.0, "val/perplexity/prose": 40.0}])
-    found = learning.inside(adapting, store)
+    found = learning.inside([adapting], store)
     assert found.texts == {"prose": 40.0}
     assert found.forgotten == {"prose": pytest.approx(log(2))}
-    panel = learning.Panel("all", learning.EVALUATIONS, (learning.Line("none", True, {0: found}),))
+    panel = learning.Panel("all", learning.EVALUATIONS, (learning.Line("none", "none", {0: found}),))
     head, (row,) = learning.table(panel, "teacher")
     assert dict(zip(head, row, strict=True)) | {
         "perplexity on prose": "40.0",
