@@ -276,7 +276,7 @@ class Lessons:
 
     def write(self, first: int, spoken: Iterable[tuple[Batch, Iterable[Tensor]]]) -> None:
         """Write a part: of each of its batches what the teacher says, (N, V) logits some sequences at a time."""
-        names, count, mass = ("sequences", "positions", "logits"), 0, 0.0
+        names, count = ("sequences", "positions", "logits"), 0
         with (
             Writer(self._path(first, names[0]), SEQUENCES) as sequences,
             Writer(self._path(first, names[1]), POSITIONS) as positions,
@@ -291,9 +291,8 @@ class Lessons:
                     logits.append(**kept)
                     positions.append(place=places[: len(piece)], **others)
                     places, count = places[len(piece) :], count + len(piece)
-                    mass += _covered(kept["logit"].reshape(-1, self._kept), others["rest_1"])
         size = sum(self._path(first, name).stat().st_size for name in names)
-        noted = {"positions": count, "covered_mass": mass / max(1, count), "bytes": size}
+        noted = {"positions": count, "bytes": size}
         Store(self.folder).put(self._path(first).name, json.dumps(noted).encode())
 
     def distil(self, logits: Tensor) -> tuple[Kept, Kept]:
@@ -315,16 +314,11 @@ class Lessons:
         return sorted(int(path.stem) for path in self.folder.glob("????????.json") if path.stem.isdecimal())
 
     def measured(self) -> dict[str, float]:
-        """Of all parts: bytes a token of text and a scored position, and the share of the probability that is kept."""
+        """Of all parts: bytes a token of text and a scored position."""
         found = [json.loads(self._path(first).read_text()) for first in self.parts()]
         count, size = (sum(part[name] for part in found) for name in ("positions", "bytes"))
         tokens = len(found) * PART * int(np.prod(self.syllabus.description["batch"]))
-        mass = sum(part["covered_mass"] * part["positions"] for part in found)
-        return {
-            "bytes_per_token": size / max(1, tokens),
-            "bytes_per_position": size / max(1, count),
-            "covered_mass": mass / max(1, count),
-        }
+        return {"bytes_per_token": size / max(1, tokens), "bytes_per_position": size / max(1, count)}
 
 
 def _checksums(batch: Batch) -> NDArray[np.uint32]:
@@ -335,9 +329,3 @@ def _checksums(batch: Batch) -> NDArray[np.uint32]:
 
 def _half(apart: Tensor) -> NDArray[np.float16]:
     return apart.clamp(min=LOWEST).half().cpu().numpy().ravel()
-
-
-def _covered(kept: NDArray[np.float16], others: NDArray[np.float32]) -> float:
-    """The sum over positions of the probability that the kept logits (N, C) have at temperature 1."""
-    inside = np.exp(kept.astype(np.float64)).sum(1)
-    return float((inside / (inside + np.exp(others.astype(np.float64)))).sum())

@@ -70,7 +70,7 @@ class Taught:
         return self.stream.beside()
 
     def notes(self) -> dict[str, Any]:
-        """Those of the data, and what its lessons weigh and cover."""
+        """Those of the data, and what its lessons weigh."""
         return self.stream.notes() | {"lessons": {"top_k": self.lessons.top_k, **self.lessons.measured()}}
 
     def _make(self, first: int) -> None:

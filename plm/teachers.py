@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from plm.build import Cache
+    from plm.data.collate import Stream
     from plm.objectives import Batch
     from plm.store import Store
 
@@ -107,6 +108,28 @@ def of(spec: RunSpec, store: Store, cache: Cache, device: torch.device, *, untra
     ]
     models = [beside(objective.base, source, store, cache, device) for source in sources]
     return Teacher(models, objective, student.vocab_size)
+
+
+def measured(teacher: Teacher, spec: RunSpec, stream: Stream) -> dict[str, float]:
+    """A teacher on its student's evaluation split: its own `loss` there, in nats, and the `covered_mass`.
+
+    That is the share of the probability, at the temperature of the run, that the logits have which the run keeps.
+    """
+    import torch
+
+    objective, sums, count = spec.objective, [0.0, 0.0], 0
+    assert isinstance(objective, Inherit)
+    for batch in stream.evaluation():
+        on_device = {name: tensor.to(teacher.device) for name, tensor in batch.items()}
+        with torch.autocast(teacher.device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
+            logits = teacher.logits(on_device).float()
+        labels = on_device["labels"][on_device["labels"] != IGNORED]
+        soft = (logits / objective.temperature).softmax(-1)
+        kept = soft.topk(objective.top_k).values if objective.top_k else soft
+        sums[0] += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        sums[1] += float(kept.sum())
+        count += len(labels)
+    return dict(zip(("loss", "covered_mass"), (each / max(1, count) for each in sums), strict=True))
 
 
 def check(teacher: Teaching, student: Shape, data: object, seq_len: int, folder: Path | None = None) -> None:

@@ -270,7 +270,8 @@ def _loop(
         journal.compare(model)
     else:
         assert evaluation is not None
-        journal.finish(_last_files(spec, built, stream, evaluation, progress, speed))
+        said = teachers.measured(teacher, spec, stream) if teacher and teacher.models else None
+        journal.finish(_last_files(spec, built, stream, evaluation, progress, speed, said))
 
 
 def evaluate_every(spec: RunSpec, last: int) -> int:
@@ -313,6 +314,7 @@ def _last_files(
     evaluation: Evaluation,
     progress: dict[str, Any],
     speed: Speed,
+    said: dict[str, float] | None,
 ) -> dict[str, bytes]:
     result = {
         "run_id": spec.run_id,
@@ -328,6 +330,7 @@ def _last_files(
         "redrawn": built.redrawn,
         "weights_sha256": checkpoint.weights_sha256(built.model),
         **stream.notes(),
+        **({"teacher": said} if said else {}),
     }
     return {
         "predictions.parquet": to_parquet(evaluation.predictions),

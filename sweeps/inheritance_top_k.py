@@ -4,7 +4,7 @@ The same student from the same weights on the same batches, taught by the larges
 them, by the live teacher), the kept ones renormalised or the others counted as one more outcome (tail).
 
 Source: Qin et al. 2022, section 4.2 and figure 3.
-Hypothesis: ten logits do what all do where they cover most of the probability (`covered_mass` of a run's result), and
+Hypothesis: ten logits do what all do where they cover most of the probability (`covered` in the table), and
 with a tail everywhere.
 What differs: 4 layers of 128 and the generated language for 12 of 768 and 16 GB of text; the tail is ours. Real text:
 `text=path/to/text`. Cost and result: see --dry-run and --table.

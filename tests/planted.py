@@ -13,14 +13,16 @@ from plm.store import VOUCHED
 ALWAYS = {"time": 0.0, "train/tokens": 1, "speed/tokens_per_second": 1000.0}
 
 
-def finish(spec: RunSpec, store: Store, metrics: dict[str, float], lines: Sequence[dict[str, Any]] = ()) -> None:
-    """A finished run with some metrics and evaluations, and a last checkpoint."""
+def finish(
+    spec: RunSpec, store: Store, metrics: dict[str, float], lines: Sequence[dict[str, Any]] = (), **result: Any
+) -> None:
+    """A finished run with some metrics and evaluations, what else is said of its result, and a last checkpoint."""
     folder = store.run(spec)
     folder.put_checkpoint(spec.total_steps, {"model.safetensors": b"weights", "config.json": b"{}"})
     spent = {"seconds": 1.0, "flops": 1.0, "tokens": 1, "notes": [], "steps": spec.total_steps}
     files = dict.fromkeys(VOUCHED, b"") | {
         "spec.json": spec.to_json().encode(),
-        "result.json": json.dumps({"metrics": metrics} | spent).encode(),
+        "result.json": json.dumps({"metrics": metrics} | spent | result).encode(),
         "environment.json": b"[]",
         "metrics.jsonl": "".join(json.dumps(ALWAYS | line) + "\n" for line in lines).encode(),
     }

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from plm.data.corpus import Corpus
-from plm.inheritance import members, savings
+from plm.inheritance import savings
 from plm.objectives.inherit import Inherit
 from plm.spec import Checkpoint, RunSpec
 from plm.store import RunFolder, Store
@@ -58,13 +58,13 @@ class Track:
     costs: dict[str, tuple[float, ...]]
     """FLOPs, or hours, by `COSTS`; NaN: not known."""
     teacher: float | None
-    """The loss of the teacher; None: it has none, or it is not known."""
+    """The loss of the teacher; None: it has none."""
+    covered: float | None
+    """The share of the teacher's probability, at the temperature of the run, that is kept; None: there is none, or all is."""
     texts: dict[str, float]
     """Final perplexity by text, where there are several."""
     forgotten: dict[str, float]
     """Nats per token that a text has lost since the training began from another's weights."""
-    taught: bool = False
-    """It has a teacher."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +160,15 @@ def inside(specs: Sequence[RunSpec], store: Store) -> Track:
     before = _before(spec, store)
     forgotten = {name: math.log(after / before[name]) for name, after in texts.items() if name in before}
     return Track(
-        steps, tuple(line[LOSS] for line in lines), spent(spec, steps, store), teacher_loss(spec, store), texts, forgotten,
-        _is_taught(spec),
+        steps, tuple(line[LOSS] for line in lines), spent(spec, steps, store), *_teacher(spec, store), texts, forgotten
     )  # fmt: skip
 
 
-def _is_taught(spec: RunSpec) -> bool:
-    return isinstance(spec.objective, Inherit) and bool(members(spec.objective.teacher))
+def _teacher(spec: RunSpec, store: Store) -> tuple[float | None, float | None]:
+    """The loss of a run's teacher, and the share of the probability that is kept of it; None: it has none."""
+    said = RunFolder(store, spec.run_id).result().get("teacher", {})
+    kept = said.get("covered_mass") if isinstance(spec.objective, Inherit) and spec.objective.top_k else None
+    return said.get("loss"), kept
 
 
 def _texts(metrics: dict[str, Any]) -> dict[str, float]:
@@ -191,7 +193,7 @@ def across(specs: Sequence[RunSpec], store: Store) -> Track:
     ends = tuple(float(RunFolder(store, spec.run_id).result()["metrics"][LOSS]) for spec in ordered)
     return Track(
         tuple(map(_length, ordered)), ends, _spent([spec.final for spec in ordered], store),
-        teacher_loss(ordered[-1], store), {}, {}, any(map(_is_taught, ordered)),
+        *_teacher(ordered[-1], store), {}, {},
     )  # fmt: skip
 
 
@@ -205,7 +207,7 @@ def downstream(specs: Sequence[RunSpec], store: Store) -> Track:
     score = {_start(spec): float(RunFolder(store, spec.run_id).result()["metrics"][SCORE]) for spec in specs}
     moments = sorted(score, key=_position)
     falling = tuple(-score[moment] for moment in moments)
-    return Track(tuple(map(_position, moments)), falling, _spent(moments, store), None, {}, {})
+    return Track(tuple(map(_position, moments)), falling, _spent(moments, store), None, None, {}, {})
 
 
 def _position(moment: Checkpoint) -> int:
@@ -221,24 +223,6 @@ def _spent(moments: Sequence[Checkpoint], store: Store) -> dict[str, tuple[float
     """What it took to come to some moments, by `COSTS`."""
     each = [spent(m.run, [m.step], store) for m in moments]
     return {what: tuple(one[what][0] for one in each) for what in COSTS}
-
-
-def teacher_loss(spec: RunSpec, store: Store) -> float | None:
-    """What the teacher's own run reported of itself at the checkpoint that teaches; None: nobody said, or of other text."""
-    source = getattr(spec.objective, "teacher", None)
-    if not isinstance(source, Checkpoint):
-        return None
-    bases = {getattr(run.objective, "base", run.objective) for run in (spec, source.run)}
-    if len(bases) > 1 or _evaluated(source.run) != _evaluated(spec):
-        return None
-    lines = {line["step"]: line[LOSS] for line in RunFolder(store, source.run.run_id).metrics() if LOSS in line}
-    return lines.get(source.step)
-
-
-def _evaluated(spec: RunSpec) -> tuple[Any, ...]:
-    """What a run's loss is of: parts of a text are evaluated on the same."""
-    data = replace(spec.data, part=(0, 1), beside=()) if isinstance(spec.data, Corpus) else spec.data
-    return data, spec.seq_len
 
 
 # What is saved
@@ -301,7 +285,9 @@ def table(panel: Panel, axis: str) -> tuple[list[str], list[list[str]]]:
     head = ["final score"] if panel.over in SCORED else ["final loss", *(f"perplexity on {n}" for n in panel.texts)]
     head += [f"nats of {name} forgotten" for name in lost]
     head += ["passes its teacher at step"] * (panel.over not in SCORED)
-    rows = [_row(line, named.get(line.control), panel, lost) for line in panel.lines]
+    covered = any(track.covered is not None for line in panel.lines for track in line.tracks.values())
+    head += ["covered"] * covered
+    rows = [_row(line, named.get(line.control), panel, lost, covered) for line in panel.lines]
     return [axis, "n", *head, *HEADINGS.values()], rows
 
 
@@ -311,7 +297,7 @@ def _over(lines: Sequence[Line], what: str, text: str) -> list[float]:
     return [values[text] for values in each if text in values]
 
 
-def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str]) -> list[str]:
+def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str], covered: bool) -> list[str]:
     tracks = list(line.tracks.values())
     if panel.over in SCORED:
         told = [_spread([-track.losses[-1] for track in tracks])]
@@ -319,6 +305,8 @@ def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str]) ->
         told = [_spread([track.losses[-1] for track in tracks])]
         told += [_spread(_over([line], "texts", name), 1) for name in panel.texts]
         told += [_spread(_over([line], "forgotten", name)) for name in lost] + [_passed(tracks)]
+    kept = [track.covered for track in tracks if track.covered is not None]
+    told += [f"{sum(kept) / len(kept):.3f}" if kept else ""] * covered
     shares: list[str] = []
     for what in COSTS:
         pairs = [] if control is None or line.is_control else _pairs(line, control)
@@ -332,7 +320,7 @@ def _passed(tracks: Sequence[Track]) -> str:
     """When the teacher is passed, the mean over seeds."""
     crossed = [found for track in tracks if (found := passes(track)) is not None]
     if not any(track.teacher is not None for track in tracks):
-        return "not known" if any(track.taught for track in tracks) else ""
+        return ""
     if not crossed:
         return "never"
     at = f"{'≤ ' * any(found.bound for found in crossed)}{sum(found.step for found in crossed) / len(crossed):.0f}"
@@ -388,10 +376,9 @@ def caption(panel: Panel) -> list[str]:
         lines.append("≥ and ≤: what was to be reached was already passed at the first point that was read")
     if any(math.isnan(cost) for track in tracks for cost in track.costs["whole"]):
         lines.append("not known: what the pretraining of an external teacher cost")
-    if panel.over not in SCORED and any(track.taught and track.teacher is None for track in tracks):
+    if any(track.covered is not None for track in tracks):
         lines.append(
-            "passes: not known of a teacher that is external, is several, or was not evaluated on this text at the step that "
-            "teaches"
+            "covered: the share of the teacher's probability, at the temperature of the run, that its kept logits have"
         )
     if any(track.forgotten for track in tracks):
         lines.append("forgotten: nats per predicted token of the text that the model was pretrained on, since then")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import threading
@@ -197,8 +196,12 @@ def test_what_ends_needs_fewer_and_what_goes_on_makes_more(student, tmp_path, sp
     (folder,) = folders(tmp_path)
     assert sorted(path.name for path in folder.glob("*.json")) == ["00000000.json", "lessons.json"]
     spoken.clear()
-    train(student(Constant(0.3), seed=0), store=tmp_path, execution=STORED)
-    assert sum(spoken) == 4 + 2 * 4  # the sample, and the second part
+    longer = student(Constant(0.3), seed=0)
+    train(longer, store=tmp_path, execution=STORED)
+    evaluated = sum(
+        map(len, (batch["labels"] for batch in open_stream(longer, Store.at(tmp_path), Cache()).evaluation()))
+    )
+    assert sum(spoken) == 4 + 2 * 4 + evaluated  # the sample, the second part, and what it is worth itself
     assert sorted(path.name for path in folder.glob("0*.json")) == ["00000000.json", "00000002.json"]
 
 
@@ -251,7 +254,8 @@ def test_what_was_interrupted_goes_on(student, tmp_path, monkeypatch):
     (folder,) = folders(tmp_path / "parts")
     assert [path.name for path in folder.glob("0*.json")] == ["00000000.json"]
     train(spec, store=tmp_path / "parts", execution=STORED)
-    assert len(calls) == 4 + 1 + 2  # the sample, and the second part
+    evaluated = len(list(open_stream(spec, Store.at(tmp_path / "parts"), Cache()).evaluation()))
+    assert len(calls) == 4 + 1 + 2 + evaluated  # the sample, the second part, and what it is worth itself
     train(spec, store=tmp_path / "whole", execution=STORED)
     for path in folders(tmp_path / "whole")[0].glob("0*"):
         assert path.read_bytes() == (folder / path.name).read_bytes()
@@ -295,17 +299,38 @@ def test_two_processes_read_the_same_lessons(student, tmp_path):
 # What it weighs and covers
 
 
-def test_bytes_and_covered_mass_are_reported(student, teacher, tmp_path):
+@pytest.mark.parametrize("how", ["live", "stored"])
+@pytest.mark.parametrize("top_k", [0, 3, 7])
+def test_what_the_teacher_is_worth_is_reported(student, tmp_path, how, top_k):
+    """Its loss on the student's evaluation split, and of its probability there, at the run's temperature, the run's share."""
+    wider = student(top_k=7)
+    train(wider, store=tmp_path, execution=STORED)  # lessons of seven logits, which serve three too
+    spec = student(top_k=top_k, temperature=4.0)
+    result = train(spec, store=tmp_path, execution=Execution(teacher=how))
+    said = json.loads((result.path / "result.json").read_text())["teacher"]
+    stream, live = (
+        opened(spec, tmp_path)
+        if top_k
+        else (open_stream(spec, Store.at(tmp_path), Cache()), opened(wider, tmp_path)[1])
+    )
+    batches = list(stream.evaluation())
+    logits = torch.cat([live.logits(batch) for batch in batches])
+    labels = torch.cat([batch["labels"][batch["labels"] != -100] for batch in batches])
+    assert said["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5)
+    mass = (logits / 4).softmax(-1).topk(top_k or logits.shape[-1]).values.sum(-1).mean()
+    assert said["covered_mass"] == pytest.approx(float(mass), rel=1e-5)
+
+
+def test_bytes_are_reported(student, tmp_path):
     spec = student()
     result = train(spec, store=tmp_path, execution=STORED)
     said = json.loads((result.path / "result.json").read_text())["lessons"]
     (folder,) = folders(tmp_path)
     written = sum(path.stat().st_size for path in folder.glob("*.arrow"))
     assert said["bytes_per_token"] == pytest.approx(written / (4 * 4 * 16))
-    stream, live = opened(dataclasses.replace(spec, objective=dataclasses.replace(spec.objective, top_k=0)), tmp_path)
-    every = torch.cat([live.logits(stream.batch(step)) for step in range(4)]).softmax(-1)
-    assert said["covered_mass"] == pytest.approx(float(every.topk(7).values.sum(-1).mean()), abs=1e-4)
-    assert said["bytes_per_position"] == pytest.approx(written / len(every))
+    stream = open_stream(spec, Store.at(tmp_path), Cache())
+    scored = sum(int((stream.batch(step)["labels"] != -100).sum()) for step in range(4))
+    assert said["bytes_per_position"] == pytest.approx(written / scored)
     assert said["top_k"] == 7
 
 

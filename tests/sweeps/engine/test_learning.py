@@ -33,7 +33,7 @@ Make = Callable[..., RunSpec]
 
 def track(losses: tuple[float, ...], scale: float = 1.0, teacher: float | None = None) -> Track:
     at = tuple(float(step) for step in range(10, 10 * len(losses) + 1, 10))
-    return Track(at, losses, {what: tuple(scale * s for s in at) for what in learning.COSTS}, teacher, {}, {})
+    return Track(at, losses, {what: tuple(scale * s for s in at) for what in learning.COSTS}, teacher, None, {}, {})
 
 
 def share(taught: Track, alone: Track, what: str) -> float:
@@ -90,7 +90,7 @@ def test_frontiers_that_fall_by_a_power_law_lie_as_far_apart_as_they_do(
 
     def frontier(times: float) -> Track:
         losses = tuple(2 + 3 * (times * steps / 500) ** -0.3 for steps in budgets)
-        return Track(budgets, losses, {what: tuple(map(float, budgets)) for what in learning.COSTS}, None, {}, {})
+        return Track(budgets, losses, {what: tuple(map(float, budgets)) for what in learning.COSTS}, None, None, {}, {})
 
     found = saved(frontier(factor), frontier(1.0), "alone", logarithmic=True)
     assert found is not None
@@ -243,7 +243,8 @@ def stage(planned: Plan, store: Store, curve: Callable[[RunSpec, float], float])
             {"step": step, "val/loss": curve(spec, step / spec.total_steps)}
             for step in range(spec.total_steps // 8, spec.total_steps + 1, spec.total_steps // 8)
         ]
-        finish(spec, store, {"val/loss": curve(spec, 1.0)}, lines)
+        said = {"teacher": {"loss": 3.2, "covered_mass": 0.5}} if isinstance(spec.objective, Inherit) else {}
+        finish(spec, store, {"val/loss": curve(spec, 1.0)}, lines, **said)
 
 
 def falling(spec: RunSpec, share: float) -> float:
@@ -264,10 +265,11 @@ def test_a_grid_says_what_is_saved_and_where_the_teacher_is_passed(question: Swe
     ]
     head, rows = learning.table(panel, "schedule")
     assert len(head) == len(rows[0]) == len(rows[1])
-    assert rows[0][1:] == ["2", rows[0][2], "", *[""] * len(learning.COSTS)]
+    assert rows[0][1:] == ["2", rows[0][2], "", "", *[""] * len(learning.COSTS)]
     assert rows[1][3] == "16"  # 16 of the first seed's 40 steps, 17 of the second's, rounded to even
-    assert rows[1][4].startswith("+50%")
-    with_passes, with_past, hours, hours_with_past = (int(cell.partition("%")[0]) for cell in rows[1][5:])
+    assert rows[1][4] == "0.500"
+    assert rows[1][5].startswith("+50%")
+    with_passes, with_past, hours, hours_with_past = (int(cell.partition("%")[0]) for cell in rows[1][6:])
     assert 50 > with_passes > with_past
     assert hours == 50, "all runs are said to have been as fast"
     assert hours_with_past == 0  # twenty steps, and the teacher's twenty, against forty
@@ -291,8 +293,8 @@ def test_budgets_are_read_at_their_ends(question: Sweep, store: Store) -> None:
     unfinished = learning.panels(plan(question, store, chosen), store)[-1]
     assert {len(track.steps) for track in unfinished.lines[-1].tracks.values()} == {1}, "an end, no evaluations"
     assert [panel.title for panel in found] == ["duration steps:40", "duration steps:80", "all"]
-    _, rows = learning.table(found[-1], "schedule")
-    assert rows[1][4].startswith("+50%")
+    head, rows = learning.table(found[-1], "schedule")
+    assert rows[1][head.index("steps saved")].startswith("+50%")
 
 
 def test_the_figure_shows_arms_teachers_and_crossings(question: Sweep, store: Store) -> None:
@@ -313,17 +315,6 @@ def test_a_call_writes_table_and_figure(question: Sweep, store: Store) -> None:
     (folder,) = (store.root / "sweeps").iterdir()
     assert (folder / "figures/all/learning-evaluations.png").is_file()
     assert "steps saved" in (folder / "table.md").read_text()
-
-
-def test_a_teachers_line_is_of_the_students_text(plain: Make, store: Store) -> None:
-    """Its loss on other text, at another length or of another objective is not what the student is to pass."""
-    teacher = plain(8, 20)
-    finish(teacher, store, {"val/loss": 3.2}, [{"step": 20, "val/loss": 3.2}])
-    student = inherit(plain(16, 40), teacher.final, Constant())
-    assert learning.teacher_loss(student, store) == 3.2
-    assert learning.teacher_loss(replace(student, seq_len=32), store) is None
-    other = replace(student, objective=replace(student.objective, base=MaskedLM(0.3)))
-    assert learning.teacher_loss(other, store) is None
 
 
 def test_what_an_external_teacher_cost_is_not_known(plain: Make, store: Store, teacher_folder: str) -> None:
@@ -444,11 +435,17 @@ def test_an_arm_is_compared_with_its_own_control() -> None:
     assert [row[4].partition(" ")[0] for row in rows] == ["", "+0%", "", "+0%", ""]
 
 
-def test_a_teacher_of_which_nothing_was_read_is_said_to_be_so() -> None:
-    line = learning.Line("linear", "none", {0: replace(track((3.0, 2.0)), taught=True)})
-    panel = learning.Panel("all", learning.EVALUATIONS, (line,))
-    assert learning.table(panel, "schedule")[1][0][3] == "not known"
-    assert any(said.startswith("passes: not known of a teacher") for said in learning.caption(panel))
+def test_what_is_kept_of_a_teacher_is_a_column() -> None:
+    lines = (
+        learning.Line("none", "none", {0: track((3.0, 2.0))}),
+        learning.Line("linear", "none", {0: track((3.0, 2.0))}),
+    )
+    assert "covered" not in learning.table(learning.Panel("all", learning.EVALUATIONS, lines), "schedule")[0]
+    kept = learning.Line("linear", "none", {0: replace(track((3.0, 2.0)), covered=0.25)})
+    panel = learning.Panel("all", learning.EVALUATIONS, (lines[0], kept))
+    head, rows = learning.table(panel, "schedule")
+    assert [row[head.index("covered")] for row in rows] == ["", "0.250"]
+    assert any(said.startswith("covered: ") for said in learning.caption(panel))
 
 
 def test_what_is_forgotten_is_said_in_nats(plain: Make, prose: str, store: Store, tmp_path: Path) -> None:
