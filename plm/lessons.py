@@ -157,14 +157,14 @@ class Lessons:
 
         Args:
             needed: Logits of each position; 0: all.
-            top_k: Of new ones, as many at least; as many as there are is all.
+            top_k: What others will want of them; as many as there are is all.
             exactly: Logits of those that are meant, also where they must be made again; None: any will do.
         """
         there = (re.fullmatch(r"[0-9a-f]+-(all|top(\d+))", path.name) for path in folder.glob(f"{syllabus.name}-*"))
         widths = [int(found[2] or 0) for found in there if found]
-        enough = [width for width in widths if not width or width >= needed > 0]
         new = max(needed, top_k) if needed else 0
         new = new if new < syllabus.vocab_size else 0
+        enough = [width for width in widths if not width or width >= new > 0]
         width = exactly if exactly is not None else min(enough, key=lambda w: w or syllabus.vocab_size, default=new)
         return Lessons(folder / f"{syllabus.name}-{f'top{width}' if width else 'all'}", syllabus, width)
 
@@ -314,11 +314,23 @@ class Lessons:
         return sorted(int(path.stem) for path in self.folder.glob("????????.json") if path.stem.isdecimal())
 
     def measured(self) -> dict[str, float]:
-        """Of all parts: bytes a token of text and a scored position."""
-        found = [json.loads(self._path(first).read_text()) for first in self.parts()]
+        """Of all parts: bytes a token of text and a scored position.
+
+        Raises:
+            ValueError: what was noted of one is damaged.
+        """
+        found = [self._note(first) for first in self.parts()]
         count, size = (sum(part[name] for part in found) for name in ("positions", "bytes"))
         tokens = len(found) * PART * int(np.prod(self.syllabus.description["batch"]))
         return {"bytes_per_token": size / max(1, tokens), "bytes_per_position": size / max(1, count)}
+
+    def _note(self, first: int) -> dict[str, int]:
+        """What was noted of a part when it was complete."""
+        try:
+            note = json.loads(self._path(first).read_text())
+            return {name: int(note[name]) for name in ("positions", "bytes")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(f"{self._path(first)} cannot be read") from error
 
 
 def _checksums(batch: Batch) -> NDArray[np.uint32]:

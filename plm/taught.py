@@ -95,6 +95,7 @@ class Taught:
             ValueError: it says something else, or they are damaged or on other text.
         """
         there = self.lessons.parts()
+        self.lessons.measured()  # what a run says of them when it ends must be there before it begins
         for first in dict.fromkeys((*there[:1], *there[-1:])):
             batch = self.stream.batch(first)
             self.lessons.read(first, batch, self.objective)  # the text first: its message says more

@@ -50,6 +50,7 @@ class Writer:
         """Add rows: one array a column, all of one length."""
         self._held.append(columns)
         self._count += len(next(iter(columns.values())))
+        os.utime(self._new)  # what is held may not reach the file for hours, and somebody is at work on it
         if self._count >= self._rows:
             self._flush(self._count // self._rows * self._rows)
 

@@ -188,6 +188,10 @@ def test_all_logits_serve_every_k(student, tmp_path):
 def test_as_many_logits_are_kept_as_others_will_want(student, tmp_path):
     opened(student(top_k=5), tmp_path, stored_top_k=12)
     assert [folder.name.partition("-")[2] for folder in folders(tmp_path)] == ["top12"]
+    both(student(top_k=5), tmp_path)
+    assert len(folders(tmp_path)) == 1, "those serve"
+    opened(student(top_k=5), tmp_path, stored_top_k=20)
+    assert len(folders(tmp_path)) == 2, "what was kept for few would not serve those who want more"
 
 
 def test_what_ends_needs_fewer_and_what_goes_on_makes_more(student, tmp_path, spoken):
@@ -397,6 +401,17 @@ def test_damaged_lessons_are_refused(student, tmp_path, what, how):
         data[at + 3] ^= 4
         path.write_bytes(data)
     with pytest.raises(ValueError, match=r"lessons are damaged: .*00000000-.* Delete .* and run again"):
+        opened(spec, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"positions": 3}'])
+def test_a_damaged_note_is_refused_before_anything_is_trained(student, tmp_path, text):
+    spec = student()
+    opened(spec, tmp_path)[0].batch(0)
+    (folders(tmp_path)[0] / "00000000.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"lessons are damaged: .*00000000.json cannot be read. Delete .* and run again"
+    ):
         opened(spec, tmp_path)
 
 

@@ -206,6 +206,22 @@ def test_what_killed_makers_left_is_removed(tmp_path):
     assert sorted(p for p in found.folder.iterdir() if p.name != "lessons.json") == [new, part]
 
 
+def test_a_slow_maker_keeps_its_files(tmp_path):
+    """Whoever opens the same lessons meanwhile: an hour and more may lie between two things that a teacher says."""
+    found = lessons.Lessons.find(tmp_path, lessons.Syllabus({"format": 0, "batch": [1, 8]}, 50), 5, 0)
+    batch = {"input_ids": torch.zeros(1, 8, dtype=torch.long), "labels": torch.zeros(1, 8, dtype=torch.long)}
+
+    def slowly():
+        for _ in range(2):
+            yield batch, [torch.randn(8, 50)]
+            found.tidy()
+            for path in found.folder.glob(".*.arrow.*"):
+                os.utime(path, (0, 0))
+
+    found.write(0, slowly())
+    assert found.measured()["bytes_per_token"] > 0
+
+
 def test_a_uniform_teacher_smooths_labels(mixed, tmp_path):
     """The gradient of cross-entropy with smoothed targets; its value but for the entropy of what is uniform."""
     draw = torch.Generator().manual_seed(0)
