@@ -118,6 +118,12 @@ def rate_of(plan: Plan, given: float | None) -> float | None:
     return given or (RATE if plan.unresolved else None)
 
 
+def _work(plan: Plan, store: Store, *, live: bool) -> dict[str, float]:
+    """FLOPs of each missing run, with its share of the lessons that are stored."""
+    spared = teaching.spared(plan, store, live=live)
+    return {run_id: flops(plan.runs[run_id], store) - spared.get(run_id, 0.0) for run_id in plan.missing}
+
+
 def counted(plan: Plan, store: Store, rate: float, *, live: bool = False) -> Cost:
     """What is missing of a plan by arithmetic alone; the seconds are those of one GPU at so many FLOPs a second.
 
@@ -125,7 +131,7 @@ def counted(plan: Plan, store: Store, rate: float, *, live: bool = False) -> Cos
         live: Teachers are asked at each step.
     """
     missing = [plan.runs[r] for r in plan.missing]
-    work = {spec.run_id: flops(spec, store) for spec in missing}
+    work = _work(plan, store, live=live)
     size = sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing) + teaching.kept_bytes(plan, store, live=live)
     seconds = {run_id: each / rate for run_id, each in work.items()}
     total = sum(seconds.values())
@@ -149,7 +155,7 @@ def estimate(plan: Plan, store: Store, resources: Resources, concurrency: int, l
     wall = makespan(plan, seconds, concurrency) + (ACTOR_SECONDS + (0 if local else RAY_SECONDS) if missing else 0)
     return Cost(
         len(missing),
-        sum(flops(spec, store) for spec in missing),
+        sum(_work(plan, store, live=resources.live).values()),
         sum(_bytes(s, plan.keep.get(s.run_id, ())) for s in missing)
         + teaching.kept_bytes(plan, store, live=resources.live),
         seconds,

@@ -200,6 +200,18 @@ def planned(plan: Plan, store: Store, *, live: bool = False) -> Teaching | None:
     return teaching(missing, [] if live else stored(plan.runs.values(), room(store)))
 
 
+def spared(plan: Plan, store: Store, *, live: bool = False) -> dict[str, float]:
+    """FLOPs by which stored lessons are less for missing runs than live teachers; who has them made pays for all."""
+    groups = [] if live else stored(plan.runs.values(), room(store))
+    missing = set(plan.missing)
+    found: dict[str, float] = {}
+    for readers in groups:
+        left = [spec for spec in readers if spec.run_id in missing]
+        for spec in left:
+            found[spec.run_id] = flops(spec) - (_made_once(left) if spec is left[0] else 0.0)
+    return found
+
+
 def kept_bytes(plan: Plan, store: Store, *, live: bool = False) -> int:
     """Disk for the lessons that are planned for the missing runs of a plan."""
     found = planned(plan, store, live=live)

@@ -150,6 +150,8 @@ def test_the_work_of_a_live_teacher_is_counted(student: Make, plain: Make, store
 class Silent:
     def started(self, run_id: str) -> None: ...
 
+    def tick(self) -> None: ...
+
     def ended(self, outcome: object) -> None: ...
 
 
@@ -211,6 +213,21 @@ def test_lessons_that_take_too_much_of_the_disk_are_not_stored(
     assert chosen() == ["stored", "stored", "live", "live"]
     disk(0)
     assert chosen() == ["live"] * 4
+
+
+def test_what_is_planned_is_what_is_priced(student: Make, store: Store) -> None:
+    """Of three students of forty steps one has the lessons made, in whole parts, and the others read them."""
+    runs = [student(top_k=k) for k in (3, 5, 6)]
+    together = planned(*runs, store=store)
+    plain = sum(
+        cost.flops(spec, store) - teaching.flops(spec) for spec in map(together.runs.get, together.runs) if spec
+    )
+    live, stored = (cost.counted(together, store, 1e9, live=way).flops for way in (True, False))
+    assert live - plain == pytest.approx(3 * 40 * forward())
+    assert stored - plain == pytest.approx(2 * PART * forward())
+    finish(runs[0], store, {"val/loss": 1.0})
+    again = cost.counted(planned(*runs, store=store), store, 1e9)
+    assert sum(again.seconds.values()) == pytest.approx(again.flops / 1e9)
 
 
 def test_what_is_done_of_a_group_still_decides(student: Make, store: Store) -> None:
