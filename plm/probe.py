@@ -24,6 +24,7 @@ from plm.frozen import read
 from plm.inits import architecture
 from plm.inits.load import Load
 from plm.inits.scratch import Scratch
+from plm.memory import hold
 from plm.models import Model, config_of, shape
 from plm.parallel import Scorer
 from plm.spec import RunSpec, Source
@@ -55,6 +56,7 @@ def probe(spec: RunSpec, execution: Execution, *, store: Store, cache: Cache | N
         init=Scratch(origin) if isinstance(origin, Model) else Load(origin),
         optim=dataclasses.replace(spec.optim, redrawn_lr=1.0),  # nothing is drawn afresh in there
     )
+    hold()  # as a run does
     cache, device = cache or Cache(), torch.device(execution.device)
     stream, model = open_stream(spec, store, cache), build(there, store, cache).model
     spec.objective.check_built(model, spec.seq_len)

@@ -28,7 +28,7 @@ from plm.data.corpus import Corpus
 from plm.evaluate import EVALUATIONS, Evaluation, evaluate
 from plm.frozen import read
 from plm.journal import Journal, tidy
-from plm.memory import Keeper
+from plm.memory import Keeper, give_back, hold
 from plm.models import OFFSET, Model, shape
 from plm.parallel import Group, Scorer, group, spread
 from plm.predictions import to_parquet
@@ -343,8 +343,10 @@ def _global_state(execution: Execution) -> Iterator[None]:
     """Set the process-wide state a run depends on; put it back afterwards."""
     threads = torch.get_num_threads()
     torch.set_num_threads(execution.threads)
+    hold()
     try:
         with seeded(0):
             yield
     finally:
         torch.set_num_threads(threads)
+        give_back()

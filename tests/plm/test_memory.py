@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
+import resource
 from pathlib import Path
 
 import pytest
+import torch
 
 import plm
 from plm import memory
@@ -39,9 +41,24 @@ def test_what_is_free_goes_back(monkeypatch):
 
 def test_training_gives_back_but_not_at_every_step(pretrain, tmp_path, monkeypatch):
     given: list[int] = []
-    monkeypatch.setattr(memory, "_trim", lambda: given.append)
+    monkeypatch.setattr(memory, "give_back", lambda: given.append(1))
     plm.train(pretrain(), store=tmp_path)
     assert not given
     monkeypatch.setattr(memory, "EVERY_SECONDS", 0.0)
     plm.train(pretrain(lr=2e-3), store=tmp_path)
     assert len(given) == 4
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+def test_large_blocks_are_not_mapped_anew_at_each_step(pretrain, tmp_path):
+    """Once a run was trained here; the pages of the first block serve those after it."""
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.ones(10_000_000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    plm.train(pretrain(), store=tmp_path)
+    faults()
+    assert faults() < 10_000_000 * 4 // 4096, "of ten blocks, fewer than the pages of one"
