@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from plm.data.corpus import Corpus
+from plm.spec import RunSpec
 from plm.store import RunFolder, Store
 from search_spaces.axis import label
 from sweeps.engine.front import front, front_probabilities
+from sweeps.engine.learning import EVALUATIONS, Line, Panel, Track, inside
 from sweeps.engine.markdown import section
 from sweeps.engine.progress import short
-from sweeps.engine.record import noted_trials
+from sweeps.engine.record import noted_trials, written
 from sweeps.engine.results import described
 from sweeps.engine.setting import Setting
 from sweeps.engine.stats import seeds_interval
@@ -42,6 +45,8 @@ class Tried:
     reported: tuple[float, ...]
     """The metric of each finished fresh seed, on the evaluation split; empty: it was not measured again."""
     runs: tuple[str, ...]
+    again: tuple[str, ...]
+    """Of these, those at fresh seeds."""
     seconds: float
 
     @property
@@ -76,6 +81,7 @@ def _read(trial: dict[str, Any], metric: str, store: Store) -> Tried:
         tuple(values["runs"]),
         tuple(values["confirmed"]),
         (*trial["runs"], *trial["confirmed"]),
+        tuple(trial["confirmed"]),
         seconds,
     )
 
@@ -114,6 +120,32 @@ def ranked(setting: Setting, trials: Sequence[Tried]) -> list[Tried]:
     done = [t for t in trials if t.value is not None and t not in first]
     done.sort(key=lambda t: (t.value or 0.0) * (1 if setting.smaller else -1))
     return first + done + [t for t in trials if t.value is None]
+
+
+def learned(setting: Setting, trials: Sequence[Tried], store: Store) -> Panel | None:
+    """What the trials that are reported learn inside their runs, beside the best control, tuned as they are.
+
+    None: the search has no control, it was not measured again, or nothing is pretrained.
+    """
+    read = {t.number: _inside(t, store) for t in trials if t.reported}
+    sign = 1 if setting.smaller else -1
+    best = sorted((t for t in trials if read.get(t.number)), key=lambda t: sign * mean(t.reported))
+    controls = [t for t in best if setting.sweep.search.is_control(t.point)]
+    if not controls:
+        return None
+    shown = [controls[0], *(t for t in best if t not in controls)]
+    lines = (Line(str(t.number), str(controls[0].number), read[t.number]) for t in shown)
+    return Panel("what is saved, at fresh seeds", EVALUATIONS, tuple(lines))
+
+
+def _inside(trial: Tried, store: Store) -> dict[int, Track]:
+    """What a trial's pretrainings at fresh seeds learn, by seed."""
+    tracks = {}
+    for folder in (RunFolder(store, run_id) for run_id in trial.again):
+        spec = written(folder) if folder.status() == "done" else None
+        if isinstance(spec, RunSpec) and isinstance(spec.data, Corpus):
+            tracks[spec.seeds.order] = inside([spec], store)
+    return tracks
 
 
 def table(setting: Setting, trials: Sequence[Tried]) -> tuple[list[str], list[list[str]]]:

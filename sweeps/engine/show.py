@@ -187,16 +187,23 @@ def _growth(planned: Plan, store: Store, console: Console, draw: bool) -> None:
 
 def search(asked: Setting, store: Store, console: Console, draw: bool) -> None:
     """Print the table of a search; write it, the results and the figure if asked to."""
-    from sweeps.engine import found, record
+    from sweeps.engine import found, learning, record
+    from sweeps.engine.markdown import section
 
     trials, name = found.tried(asked, store), asked.sweep.name
     _print(name, found.table(asked, trials), found.caption(asked, trials), console)
+    learned = [panel] if (panel := found.learned(asked, trials, store)) else []
+    saved = [(one.title, *learning.table(one, "trial"), learning.caption(one)) for one in learned]
+    for title, head, rows, said in saved:
+        _print(title, (head, rows), said, console)
     if draw:
-        from sweeps.engine import front_figures, search_figures
+        from sweeps.engine import front_figures, learning_figures, search_figures
 
         record.save(asked.sweep, store)
-        store.put(f"{record.folder(name)}/table.md", found.markdown(asked, trials).encode())
+        text = found.markdown(asked, trials) + "".join(section(*one) for one in saved)
+        store.put(f"{record.folder(name)}/table.md", text.encode())
         drawn = search_figures.save(asked, trials, store) + front_figures.save(asked, trials, store)
+        drawn += learning_figures.save(name, learned, store)
         _files(name, drawn, store, console)
 
 

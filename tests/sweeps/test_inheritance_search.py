@@ -17,7 +17,7 @@ from search_spaces import space as spaces
 from search_spaces import teachers
 from search_spaces.space import questions
 from sweeps.engine import launch
-from sweeps.engine.found import tried
+from sweeps.engine.found import learned, tried
 from sweeps.engine.setting import setting
 from sweeps.engine.worker import Outcome
 from sweeps.inheritance import sweep
@@ -96,7 +96,8 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
         early = rungs is not None and crossing(spec, rungs.shares[0]) > 4.5
         done.append(spec)
         if not early:
-            finish(spec, store, {"val/loss": crossing(spec, 1)})
+            lines = [{"step": n * spec.total_steps // 4, "val/loss": crossing(spec, n / 4)} for n in (1, 2, 4)]
+            finish(spec, store, {"val/loss": crossing(spec, 1)}, lines)
         return Outcome(spec.run_id, "pruned" if early else "done", {"val/loss": crossing(spec, 1)})
 
     monkeypatch.setattr("sweeps.engine.local.execute", execute)
@@ -123,6 +124,16 @@ def test_what_is_ahead_early_does_not_fool_the_search(planted: list[RunSpec], st
     reported = {t.point["teacher"] == "none": t for t in trials if t.reported}
     assert reported[True].point["lr"] == 1e-3
     assert reported[False].point["schedule"] == "linear"
+    panel = learned(setting(question, narrowed), trials, store)
+    assert panel is not None
+    control, arm = panel.lines
+    assert (control.name, arm.name) == (str(reported[True].number), str(reported[False].number))
+    assert control.is_control
+    assert arm.control == control.name
+    assert len(control.tracks) == len(arm.tracks) == 2
+    text = (store.root / "sweeps/inheritance/table.md").read_text()
+    assert "## what is saved, at fresh seeds" in text
+    assert (store.root / "sweeps/inheritance/figures/all/learning-evaluations.png").is_file()
     assert any(t.point.get("schedule") == "constant" for t in trials)
     before = len(planted)
     assert launch.main(question, words) == 0
