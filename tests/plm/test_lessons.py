@@ -367,6 +367,37 @@ def test_lessons_of_another_teacher_are_refused(student, make_bert, tmp_path):
         opened(student(), tmp_path / "ours")
 
 
+def test_the_last_lessons_are_compared_too(student, make_bert, tmp_path):
+    """Two parts, of which another teacher has made the second."""
+    other = plm.external(make_bert("stranger", head="BertForMaskedLM", initializer_range=0.05))
+    for spec, store in ((student(), "ours"), (student(by=other), "theirs")):
+        stream, _ = opened(spec, tmp_path / store)
+        for step in (0, 2):
+            stream.batch(step)
+    (ours,), (theirs,) = folders(tmp_path / "ours"), folders(tmp_path / "theirs")
+    for path in theirs.glob("00000002*"):
+        shutil.copy(path, ours)
+    with pytest.raises(ValueError, match=r"are not this teacher's: on step 2 they are"):
+        opened(student(), tmp_path / "ours")
+
+
+def test_a_cooled_down_student_reads_the_lessons_of_where_it_is(student, tmp_path):
+    """Its first step is its trunk's third: live and stored say the same, and it reads the trunk's own lessons."""
+    trunk = student(schedule="constant", duration=plm.steps(6))
+    train(trunk, store=tmp_path, execution=Execution(teacher="stored", keep=(2,), keep_state=(2,)))
+    cooled = trunk.annealed(2, over=3)
+    found = []
+    for how in ("stored", "live"):
+        shutil.rmtree(Store.at(tmp_path).run(cooled).path, ignore_errors=True)
+        train(cooled, store=tmp_path, execution=Execution(teacher=how))
+        found.append(numbers(cooled, tmp_path))
+    assert_close(*found)
+    assert len(folders(tmp_path)) == 1
+    stream, _ = opened(cooled, tmp_path)
+    assert "lesson_logits" in stream.batch(4), "the last step of the three that are left"
+    assert "lesson_logits" not in stream.batch(5)
+
+
 def test_lessons_on_other_masks_are_refused(student, tmp_path):
     for seed in (0, 1):
         opened(student(seed=seed), tmp_path / str(seed))[0].batch(0)

@@ -435,6 +435,15 @@ def test_an_arm_is_compared_with_its_own_control() -> None:
     assert [row[4].partition(" ")[0] for row in rows] == ["", "+0%", "", "+0%", ""]
 
 
+def test_an_arm_and_its_control_are_of_one_seed() -> None:
+    """Of seeds that one of them lacks nothing is said."""
+    fast, slow = track((3.5, 2.5, 2.0)), track((4.0, 3.5, 3.0))
+    control = learning.Line("none", "none", {0: slow, 1: fast})
+    arm = learning.Line("linear", "none", {1: fast, 2: fast})
+    _, rows = learning.table(learning.Panel("all", learning.EVALUATIONS, (control, arm)), "schedule")
+    assert rows[1][4] == "+0% (1 of 2)"
+
+
 def test_what_is_kept_of_a_teacher_is_a_column() -> None:
     lines = (
         learning.Line("none", "none", {0: track((3.0, 2.0))}),
