@@ -288,6 +288,8 @@ class Lessons:
                 places = np.nonzero(scored)[1].astype(np.int32)
                 for piece in pieces:
                     kept, others = self.distil(piece)
+                    for writer in (sequences, positions, logits):
+                        writer.touch()
                     logits.append(**kept)
                     positions.append(place=places[: len(piece)], **others)
                     places, count = places[len(piece) :], count + len(piece)

@@ -10,12 +10,12 @@ def parted(data: str, mark: str) -> list[str]:
 
     A path that is there is not cut, whatever its name, nor are several such with a `+` between them.
     """
-    first, *rest = data.split(mark)
-    for end in range(len(rest), 0, -1):
-        path = mark.join([first, *rest[:end]])
+    parts = data.split(mark)
+    for end in range(len(parts), 1, -1):
+        path = mark.join(parts[:end])
         if _is_there(path) or (mark != "+" and all(map(_is_there, parted(path, "+")))):
-            return [path, *rest[end:]]
-    return [first, *rest]
+            return [path, *(parted(mark.join(parts[end:]), mark) if parts[end:] else [])]
+    return [parts[0], *(parted(mark.join(parts[1:]), mark) if parts[1:] else [])]
 
 
 def _is_there(path: str) -> bool:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from plm.store import Store
 
 
+MEASURED = 512
+"""Predictions whose probabilities are computed at a time."""
+
+
 class Teacher:
     """Trained models beside a student: called with a batch, they say of it what a guided step reads."""
 
@@ -124,12 +128,14 @@ def measured(teacher: Teacher, spec: RunSpec, stream: Stream) -> dict[str, float
         with torch.autocast(teacher.device.type, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
             logits = teacher.logits(on_device).float()
         labels = on_device["labels"][on_device["labels"] != IGNORED]
-        soft = (logits / objective.temperature).softmax(-1)
-        kept = soft.topk(objective.top_k).values if objective.top_k else soft
-        sums[0] += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
-        sums[1] += float(kept.sum())
+        for said, right in zip(logits.split(MEASURED), labels.split(MEASURED), strict=True):
+            soft = (said / objective.temperature).softmax(-1)
+            kept = soft.topk(objective.top_k).values if objective.top_k else soft
+            sums[0] += float(torch.nn.functional.cross_entropy(said, right, reduction="sum"))
+            sums[1] += float(kept.sum())
         count += len(labels)
-    return dict(zip(("loss", "covered_mass"), (each / max(1, count) for each in sums), strict=True))
+    found = zip(("loss", "covered_mass"), (each / max(1, count) for each in sums), strict=True)
+    return {name: value for name, value in found if math.isfinite(value)}
 
 
 def check(teacher: Teaching, student: Shape, data: object, seq_len: int, folder: Path | None = None) -> None:

@@ -50,9 +50,12 @@ class Writer:
         """Add rows: one array a column, all of one length."""
         self._held.append(columns)
         self._count += len(next(iter(columns.values())))
-        os.utime(self._new)  # what is held may not reach the file for hours, and somebody is at work on it
         if self._count >= self._rows:
             self._flush(self._count // self._rows * self._rows)
+
+    def touch(self) -> None:
+        """Show that somebody is at work on the file: what is held may not reach it for hours."""
+        os.utime(self._new)
 
     def _flush(self, upto: int) -> None:
         joined = {name: np.concatenate([part[name] for part in self._held]) for name in self._types}

@@ -32,6 +32,8 @@ def text(name: str | Text) -> Text:
     if not isinstance(name, str):
         return name
     if len(several := parted(name, "+")) > 1:
+        if not all(several):
+            raise ValueError(f"text {name!r}: beside each + stands a text on either side.")
         return mixture(dict.fromkeys(several, 1.0))
     first, *varieties = name.split(":")
     return _world(varieties) if first == "world" else files(name)

@@ -128,8 +128,7 @@ def learned(setting: Setting, trials: Sequence[Tried], store: Store) -> Panel | 
     None: the search has no control, it was not measured again, or nothing is pretrained.
     """
     read = {t.number: _inside(t, store) for t in trials if t.reported}
-    sign = 1 if setting.smaller else -1
-    best = sorted((t for t in trials if read.get(t.number)), key=lambda t: sign * mean(t.reported))
+    best = [t for t in ranked(setting, trials) if read.get(t.number)]  # by the slice, not by what is reported
     controls = [t for t in best if setting.sweep.search.is_control(t.point)]
     if not controls:
         return None

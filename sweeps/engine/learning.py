@@ -58,7 +58,7 @@ class Track:
     costs: dict[str, tuple[float, ...]]
     """FLOPs, or hours, by `COSTS`; NaN: not known."""
     teacher: float | None
-    """The loss of the teacher; None: it has none."""
+    """The loss of the teacher on the same evaluation split; None: it has none, or was not measured."""
     covered: float | None
     """The share of the teacher's probability, at the temperature of the run, that is kept; None: there is none, or all is."""
     texts: dict[str, float]
@@ -85,7 +85,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Arms that are compared with one control."""
+    """Arms and their controls."""
 
     title: str
     over: str
@@ -165,7 +165,7 @@ def inside(specs: Sequence[RunSpec], store: Store) -> Track:
 
 
 def _teacher(spec: RunSpec, store: Store) -> tuple[float | None, float | None]:
-    """The loss of a run's teacher, and the share of the probability that is kept of it; None: it has none."""
+    """The loss of a run's teacher, and the share of the probability that is kept of it; None: not measured."""
     said = RunFolder(store, spec.run_id).result().get("teacher", {})
     kept = said.get("covered_mass") if isinstance(spec.objective, Inherit) and spec.objective.top_k else None
     return said.get("loss"), kept
@@ -273,9 +273,11 @@ def saved(taught: Track, alone: Track, what: str, *, logarithmic: bool = False) 
     return Saving(savings(ours, theirs), "≥" if ours_bound else "≤" if theirs_bound else "")
 
 
-def passes(track: Track) -> Reached | None:
-    """When a student is as good as its teacher; None: it never is, or has none."""
-    return None if track.teacher is None else reached(track.steps, track.losses, track.teacher)
+def passes(track: Track, *, logarithmic: bool = False) -> Reached | None:
+    """When a student is as good as its teacher; None: it never is, or its teacher was not measured."""
+    if track.teacher is None:
+        return None
+    return reached(track.steps, track.losses, track.teacher, logarithmic=logarithmic)
 
 
 def table(panel: Panel, axis: str) -> tuple[list[str], list[list[str]]]:
@@ -304,7 +306,8 @@ def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str], co
     else:
         told = [_spread([track.losses[-1] for track in tracks])]
         told += [_spread(_over([line], "texts", name), 1) for name in panel.texts]
-        told += [_spread(_over([line], "forgotten", name)) for name in lost] + [_passed(tracks)]
+        told += [_spread(_over([line], "forgotten", name)) for name in lost]
+        told.append(_passed(tracks, panel.over in LOGARITHMIC))
     kept = [track.covered for track in tracks if track.covered is not None]
     told += [f"{sum(kept) / len(kept):.3f}" if kept else ""] * covered
     shares: list[str] = []
@@ -316,11 +319,12 @@ def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str], co
     return [line.name, str(len(tracks)), *told, *shares]
 
 
-def _passed(tracks: Sequence[Track]) -> str:
-    """When the teacher is passed, the mean over seeds."""
-    crossed = [found for track in tracks if (found := passes(track)) is not None]
-    if not any(track.teacher is not None for track in tracks):
+def _passed(tracks: Sequence[Track], logarithmic: bool) -> str:
+    """When the teacher is passed, the mean over seeds; nothing where it was not measured."""
+    tracks = [track for track in tracks if track.teacher is not None]
+    if not tracks:
         return ""
+    crossed = [found for track in tracks if (found := passes(track, logarithmic=logarithmic)) is not None]
     if not crossed:
         return "never"
     at = f"{'≤ ' * any(found.bound for found in crossed)}{sum(found.step for found in crossed) / len(crossed):.0f}"

@@ -17,7 +17,18 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from plm.curves import COLOURS, MARKERS, STYLE
 from plm.store import Store
 from sweeps.engine.figures import DASHES, captioned, legend, put
-from sweeps.engine.learning import BUDGETS, ENDS, EVALUATIONS, MOMENTS, SCORED, Line, Panel, caption, passes
+from sweeps.engine.learning import (
+    BUDGETS,
+    ENDS,
+    EVALUATIONS,
+    LOGARITHMIC,
+    MOMENTS,
+    SCORED,
+    Line,
+    Panel,
+    caption,
+    passes,
+)
 
 WIDTH, HEIGHT, LEGEND = 4.2, 3.6, 2.2
 WIDE = 50
@@ -48,7 +59,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         )  # fmt: skip
         for ax, panel in zip(axes[0], panels, strict=True):
             for line in panel.lines:
-                _line(ax, line, names.index(line.name), np.negative if panel.over in SCORED else np.exp)
+                _line(ax, line, names.index(line.name), panel.over)
             _frame(ax, panel, len(panels) > 1)
         of_tasks = panels[0].over in SCORED
         said = "score on the evaluation split" if of_tasks else "perplexity on the evaluation split (log scale)"
@@ -60,8 +71,9 @@ def draw(panels: Sequence[Panel]) -> Figure:
     return figure
 
 
-def _line(ax: Axes, line: Line, number: int, height: np.ufunc) -> None:
-    """One arm; `height` of a loss is where it is drawn."""
+def _line(ax: Axes, line: Line, number: int, over: str) -> None:
+    """One arm."""
+    height = np.negative if over in SCORED else np.exp
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     tracks = list(line.tracks.values())
     steps = [step for step in tracks[0].steps if all(step in track.steps for track in tracks)]
@@ -73,8 +85,8 @@ def _line(ax: Axes, line: Line, number: int, height: np.ufunc) -> None:
     )  # fmt: skip
     ax.fill_between(steps, height(losses.min(0)), height(losses.max(0)), color=colour, alpha=0.15, linewidth=0)
     for level in dict.fromkeys(t.teacher for t in tracks if t.teacher is not None):
-        ax.axhline(exp(level), color="0.45", linewidth=0.9, dashes=(1, 2), label="a teacher's final perplexity")
-    found = [(passes(track), track.teacher) for track in tracks]
+        ax.axhline(exp(level), color="0.45", linewidth=0.9, dashes=(1, 2), label="a teacher's perplexity")
+    found = [(passes(track, logarithmic=over in LOGARITHMIC), track.teacher) for track in tracks]
     crossed = [(at.step, level) for at, level in found if at and level is not None and not at.bound]
     if crossed:
         ax.plot(

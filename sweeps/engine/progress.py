@@ -6,6 +6,7 @@ seen so far.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from statistics import mean
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from plm.reading import Spec
     from sweeps.engine.worker import Outcome
 
-LINE_SECONDS, REFRESH_SECONDS = 15.0, 1.0
+LINE_SECONDS, REFRESH_SECONDS, READ_SECONDS = 15.0, 1.0, 5.0
 
 
 class Progress:
@@ -41,7 +42,8 @@ class Progress:
         self._schedule, self._store, self._concurrency = schedule, store, concurrency
         self._cost_of, self._costs = cost, dict[str, float]()
         self._console, self._metric = console, schedule.plan.sweep.metric
-        self._running: dict[str, tuple[float, float]] = {}  # since when, and the share that was done before
+        self._running: dict[str, tuple[float, Any]] = {}  # since when, and which attempt was the last before
+        self._read: dict[str, tuple[float, dict[str, Any]]] = {}  # when, and the last attempt
         self._worked = self._seconds = 0.0
         self._best: tuple[float, str] | None = None
         self._labels: dict[str, str] = {}
@@ -84,15 +86,18 @@ class Progress:
 
     def started(self, run_id: str) -> None:
         """A run has begun."""
-        self._running.setdefault(run_id, (time.monotonic(), self._fraction(run_id)))
+        self._running.setdefault(run_id, (time.monotonic(), self._attempt(run_id).get("started")))
         self.tick()
 
     def ended(self, outcome: Outcome) -> None:
         """A run has ended."""
-        _, before = self._running.pop(outcome.run_id, (0.0, 0.0))
         if outcome.status == "done":
-            self._worked += (1 - before) * self._cost(outcome.run_id)
-            self._seconds += outcome.seconds
+            self._read.pop(outcome.run_id, None)
+            if share := self._gained(outcome.run_id, done=True):  # else another process has done it
+                self._worked += share * self._cost(outcome.run_id)
+                self._seconds += outcome.seconds
+        self._running.pop(outcome.run_id, None)
+        if outcome.status == "done":
             self._note_best(outcome)
         elif outcome.status in ("failed", "diverged"):
             self.failures.append(outcome)
@@ -144,7 +149,7 @@ class Progress:
         if self._schedule.source and self._costs:
             waiting += self._schedule.source.unasked * mean(self._costs.values())
         parts = {r: self._fraction(r) for r in self._running}
-        new = {r: max(0.0, f - self._running[r][1]) for r, f in parts.items()}
+        new = {r: self._gained(r) for r in self._running}
         if self._worked:
             rate = self._seconds / self._worked
         elif any(f > 0.02 for f in new.values()):  # the first runs: by the share of their steps
@@ -155,10 +160,31 @@ class Progress:
         running = sum((1 - f) * self._cost(r) for r, f in parts.items())
         return rate * (waiting + running) / max(1, self._concurrency)
 
+    def _attempt(self, run_id: str) -> dict[str, Any]:
+        """What the last attempt at a run said of itself lately; nothing where the store does not say."""
+        read, last = self._read.get(run_id, (-math.inf, {}))
+        if time.monotonic() - read > READ_SECONDS:
+            try:
+                last = RunFolder(self._store, run_id).last_attempt() or {}
+            except (OSError, ValueError):  # the store is away for a moment, or damaged: training finds out by itself
+                last = {}
+            self._read[run_id] = time.monotonic(), last
+        return last
+
     def _fraction(self, run_id: str) -> float:
         """The share of a running run's steps that is done, as its claim last said."""
-        last = RunFolder(self._store, run_id).last_attempt() or {}
+        last = self._attempt(run_id)
         return min(1.0, last.get("step", 0) / last["total"]) if last.get("total") else 0.0
+
+    def _gained(self, run_id: str, *, done: bool = False) -> float:
+        """The share of a run's steps that was taken here, by an attempt that began since it was started."""
+        last = self._attempt(run_id)
+        if last.get("started") == self._running.get(run_id, (0.0, None))[1]:
+            return 0.0
+        total = last.get("total")
+        if not total:  # a reading has no steps
+            return float(done)
+        return max(0.0, (total if done else last.get("step", 0)) - last.get("from", 0)) / total
 
     def _view(self) -> Table:
         from rich.progress_bar import ProgressBar

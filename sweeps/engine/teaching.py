@@ -276,7 +276,7 @@ def pieces(plan: Plan, store: Store, *, live: bool = False) -> dict[str, tuple[S
     missing = {run_id: plan.runs[run_id] for run_id in plan.missing}
     groups = [] if live else stored(plan.runs.values(), room(store))
     left = [[spec for spec in readers if spec.run_id in missing] for readers in groups]
-    spared = {spec.run_id for readers in left for spec in readers[1:]}
+    told = {spec.run_id for readers in left for spec in readers[1:]}
     found: dict[str, tuple[Spec, ...]] = {}
     for run_id, spec in missing.items():
         objective = taught(spec)
@@ -284,7 +284,7 @@ def pieces(plan: Plan, store: Store, *, live: bool = False) -> dict[str, tuple[S
             found[run_id] = (spec,)
             continue
         assert isinstance(spec, RunSpec)
-        guided = 0 if run_id in spared else guided_steps(spec)
+        guided = 0 if run_id in told else guided_steps(spec)
         asking = replace(objective, rate=Constant(0.5), temperature=2.0, top_k=0, tail=False)
         each = ((asking, guided), (objective.base, spec.total_steps - guided))
         found[run_id] = tuple(replace(spec, objective=o, duration=steps(count)) for o, count in each if count)

@@ -42,6 +42,7 @@ QUIET = {
 WORKER = {
     "OMP_WAIT_POLICY": "passive",  # a spinning thread beside another trial costs up to fifty times
     "TOKENIZERS_PARALLELISM": "false",
+    "MALLOC_ARENA_MAX": "1",  # a trial is a thread, and the heap of one is too small for `plm.memory.hold`
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 

@@ -50,6 +50,10 @@ def test_texts_joined_by_a_plus_are_read_alike(toy_corpus, tmp_path):
     (there := tmp_path / "a+b.txt").write_text("one\ntwo\n")
     assert text(str(there)) == files(str(there))
     assert text(f"{there}+world") == Mixture((files(str(there)), World()), (0.5, 0.5))
+    assert text(f"world+{there}") == Mixture((World(), files(str(there))), (0.5, 0.5))
+    for empty in ("world+", "+world", "world++world:stories"):
+        with pytest.raises(ValueError, match=r"beside each \+ stands a text"):
+            text(empty)
     with pytest.raises(ValueError, match="a mixture of 1 texts: name two or more, each once"):
         text("world+world")
 

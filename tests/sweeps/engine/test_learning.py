@@ -95,6 +95,9 @@ def test_frontiers_that_fall_by_a_power_law_lie_as_far_apart_as_they_do(
     found = saved(frontier(factor), frontier(1.0), "alone", logarithmic=True)
     assert found is not None
     assert 1 - found.share == pytest.approx(1 / factor, rel=0.1)
+    crossed = learning.passes(replace(frontier(1.0), teacher=2 + 3 * 3**-0.3), logarithmic=True)
+    assert crossed is not None
+    assert crossed.step == pytest.approx(1500, rel=0.1)
     straight = saved(frontier(factor), frontier(1.0), "alone")
     assert straight is not None
     assert abs(straight.share - (1 - 1 / factor)) > abs(found.share - (1 - 1 / factor))
@@ -303,7 +306,7 @@ def test_the_figure_shows_arms_teachers_and_crossings(question: Sweep, store: St
     figure = learning_figures.draw([panel])
     (ax,) = figure.axes
     labels = ax.get_legend_handles_labels()[1]
-    assert labels == ["none (n = 2)", "linear (n = 2)", "a teacher's final perplexity"]
+    assert labels == ["none (n = 2)", "linear (n = 2)", "a teacher's perplexity"]
     crossings = next(line for line in ax.lines if line.get_marker() == "x")
     assert list(crossings.get_xdata()) == pytest.approx([16, 17])  # type: ignore[arg-type]
     assert list(crossings.get_ydata()) == pytest.approx([exp(3.2)] * 2)  # type: ignore[arg-type]

@@ -16,9 +16,9 @@ from sweeps.engine.sweep import Sweep
 from sweeps.engine.worker import Outcome
 
 
-def says(store: Store, run_id: str, attempt: int, step: int) -> None:
+def says(store: Store, run_id: str, attempt: int, step: int, begun: int = 0) -> None:
     """An attempt's record, of a run of a hundred steps."""
-    told = {"step": step, "total": 100, "outcome": None}
+    told = {"started": attempt, "step": step, "from": begun, "total": 100, "outcome": None}
     store.put(f"runs/{run_id}/attempts/{attempt:04}.json", json.dumps(told).encode())
 
 
@@ -29,24 +29,56 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_what_an_earlier_call_did_is_not_taken_for_speed(question: Sweep, store: Store, clock: list[float]) -> None:
-    planned = plan(question, store, {"seed": "0"})
-    first, second, *_ = planned.runs
-    assert len(planned.runs) == 3
-    shown = Progress(Schedule(planned), store, lambda spec: 1.0, 1, Console(quiet=True))
+@pytest.fixture
+def shown(question: Sweep, store: Store) -> Progress:
+    """Of three runs, two of which have been asked for."""
+    schedule = Schedule(plan(question, store, {"seed": "0"}))
+    assert len(schedule.plan.runs) == 3
     for _ in range(2):
-        shown._schedule.next()
+        schedule.next()
+    return Progress(schedule, store, lambda spec: 1.0, 1, Console(quiet=True))
+
+
+def test_what_an_earlier_call_did_is_not_taken_for_speed(shown: Progress, store: Store, clock: list[float]) -> None:
+    """It had come to step 60 of the first run, and had saved step 50."""
+    first, second, _ = shown._schedule.plan.runs
     says(store, first, 1, 60)
     shown.started(first)
-    assert shown.seconds_left() is None  # 60 steps, and no time has passed: that was before
+    assert shown.seconds_left() is None
     clock[0] = 10.0
-    says(store, first, 2, 80)
+    says(store, first, 2, 70, begun=50)
     shown.started(second)
-    assert shown.seconds_left() == pytest.approx(10 / 0.2 * (0.2 + 1 + 1))  # a fifth of a run in ten seconds
-    clock[0] = 20.0
+    assert shown.seconds_left() == pytest.approx(10 / 0.2 * (0.3 + 1 + 1))  # a fifth of a run in ten seconds
+    clock[0] = 25.0
     shown._schedule.ended(first, "done")
-    shown.ended(Outcome(first, "done", {}, seconds=20.0))
-    assert shown.seconds_left() == pytest.approx(20 / 0.4 * 2)  # two fifths of it were done in twenty
+    shown.ended(Outcome(first, "done", {}, seconds=25.0))
+    assert shown.seconds_left() == pytest.approx(25 / 0.5 * 2)  # half of it was done in 25
+
+
+def test_a_run_that_is_repeated_is_all_work(shown: Progress, store: Store, clock: list[float]) -> None:
+    """It was whole, and lacks the weights of a step; what others have done while one waited is none."""
+    first, second, _ = shown._schedule.plan.runs
+    for run_id in (first, second):
+        says(store, run_id, 1, 100)
+        shown.started(run_id)
+    says(store, first, 2, 100)
+    for run_id, seconds in ((first, 40.0), (second, 9.0)):
+        shown._schedule.ended(run_id, "done")
+        shown.ended(Outcome(run_id, "done", {}, seconds=seconds))
+    assert shown.seconds_left() == pytest.approx(40.0)
+
+
+def test_a_store_that_is_away_stops_nothing(
+    shown: Progress, store: Store, monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    def away(*_: object) -> None:
+        raise OSError("the bucket does not answer")
+
+    monkeypatch.setattr(progress.RunFolder, "last_attempt", away)
+    first, *_ = shown._schedule.plan.runs
+    shown.started(first)
+    assert shown.seconds_left() is None
+    assert "1 running" in shown.line()
 
 
 def test_a_long_run_of_this_process_is_heard_of_on_its_way(
