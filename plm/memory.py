@@ -34,7 +34,10 @@ MMAP_MAX, TRIM_THRESHOLD = -4, -1
 
 
 def hold() -> None:
-    """Have freed blocks kept, whatever their size, until they are given back; of this process, once for all."""
+    """Have freed blocks kept, whatever their size, until they are given back; of this process, once for all.
+
+    Of threads only where all share one heap (`MALLOC_ARENA_MAX=1`): in one of its own a block is 64 MB at most.
+    """
     _library()("mallopt", MMAP_MAX, 0)
     _library()("mallopt", TRIM_THRESHOLD, 2**31 - 1)
 

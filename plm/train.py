@@ -340,7 +340,7 @@ def _last_files(
 
 @contextlib.contextmanager
 def _global_state(execution: Execution) -> Iterator[None]:
-    """Set the process-wide state a run depends on; put it back afterwards."""
+    """Set the process-wide state a run depends on; put it back afterwards, but for what `hold` has said once for all."""
     threads = torch.get_num_threads()
     torch.set_num_threads(execution.threads)
     hold()
