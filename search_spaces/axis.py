@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from plm.names import parted
+
 Point = Mapping[str, Any]
 """Axis name -> value, for the axes before this one."""
 
@@ -116,7 +118,10 @@ def label(value: Any) -> Any:
     """
     name, colon, rest = value.partition(":") if isinstance(value, str) else ("", "", "")
     if colon and Path(rest).is_absolute():
-        return f"{name}:{'+'.join(str(label(part)) for part in rest.split('+'))}"
+        return f"{name}:{label(rest)}"
+    parts = parted(value, "+") if isinstance(value, str) and "+" in value else []
+    if len(parts) > 1 and any(Path(part).is_absolute() for part in parts):
+        return "+".join(str(label(part)) for part in parts)
     if not (isinstance(value, str) and Path(value).is_absolute()):
         return value
     if Path(value).name == "checkpoints":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from plm.names import parted
@@ -18,7 +19,12 @@ class Reading(NamedTuple):
 
 def texts(*values: str) -> Axis:
     """An axis of texts, by name, local file or folder, or hub id."""
-    return names(*values, form="world, world:stories, a file, a folder, a hub id, or several joined by +")
+    one = names(*values, form="world, world:stories, a file, a folder, a hub id, or several joined by +")
+
+    def parse(text: str) -> tuple[str, ...]:
+        return ("+".join(path for part in parted(text, "+") for path in one.parse(part)),)
+
+    return replace(one, parse=parse)
 
 
 def generated(text: str) -> bool:

@@ -1,6 +1,7 @@
 """Perplexity by step: a line an arm with the spread of its seeds, its teacher as a level, and where it passes that.
 
-Distances on the axis of perplexity are nats. Lines differ in marker and dash as well as in colour.
+Below it how far each arm is from its control, seed by seed: what a teacher does early is much less than what is learned
+meanwhile. Distances on the axis of perplexity are nats. Lines differ in marker and dash as well as in colour.
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ from sweeps.engine.learning import (
     caption,
     passes,
 )
+from sweeps.engine.stats import seeds_interval
 
-WIDTH, HEIGHT, LEGEND = 4.2, 3.6, 2.2
+WIDTH, HEIGHT, BELOW, LEGEND = 4.2, 3.6, 2.2, 2.2
 WIDE = 50
 """A range of perplexities in which powers of ten alone are marked."""
+NEAR = 0.1
+"""Nats up to which differences stand to scale where others are larger than one."""
 X = {
     EVALUATIONS: "optimizer steps",
     BUDGETS: "optimizer steps of the whole run",
@@ -50,24 +54,35 @@ def save(sweep: str, panels: Sequence[Panel], store: Store) -> list[str]:
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """The panels beside each other."""
+    """The panels beside each other, below each its differences."""
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
+    below = any(_apart(panel, line)[0] for panel in panels for line in panel.lines)
+    heights = [HEIGHT, BELOW] if below else [HEIGHT]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, len(panels), figsize=(LEGEND + WIDTH * len(panels), HEIGHT), sharey=True, squeeze=False,
-            layout="constrained",
+            len(heights), len(panels), figsize=(LEGEND + WIDTH * len(panels), sum(heights)), sharex="col", sharey="row",
+            squeeze=False, height_ratios=heights, layout="constrained",
         )  # fmt: skip
         for ax, panel in zip(axes[0], panels, strict=True):
             for line in panel.lines:
                 _line(ax, line, names.index(line.name), panel.over)
             _frame(ax, panel, len(panels) > 1)
+        for ax, panel in zip(axes[1] if below else (), panels, strict=below):
+            for line in panel.lines:
+                _difference(ax, *_apart(panel, line), names.index(line.name))
+            ax.axhline(0, color="0.3", linewidth=0.9)
+        if below:
+            _frame_below(axes[1], panels[0].over)
+        for ax, panel in zip(axes[-1], panels, strict=True):
+            ax.set_xlabel(X[panel.over])
         of_tasks = panels[0].over in SCORED
         said = "score on the evaluation split" if of_tasks else "perplexity on the evaluation split (log scale)"
         axes[0][0].set_ylabel(said)
         handles, labels = legend(list(axes[0]))
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
         crosses = "" if of_tasks else "; crosses: as good as the teacher"
-        captioned(figure, [caption(panels[0])[0], f"bands: lowest to highest seed{crosses}"])
+        apart = "; below: 95% over seeds (t) of the difference from the control of the same seed" * below
+        captioned(figure, [caption(panels[0])[0], f"bands: lowest to highest seed{crosses}{apart}"])
     return figure
 
 
@@ -95,6 +110,45 @@ def _line(ax: Axes, line: Line, number: int, over: str) -> None:
         )  # fmt: skip
 
 
+def _apart(panel: Panel, line: Line) -> tuple[list[float], np.ndarray]:
+    """Steps, and how far a line is above its control there, a row a seed; no steps where there is nothing to compare."""
+    control = next((other for other in panel.lines if other.name == line.control), None)
+    if control is None or line.is_control:
+        return [], np.empty((0, 0))
+    pairs = [(track, control.tracks[seed]) for seed, track in line.tracks.items() if seed in control.tracks]
+    both = [(dict(zip(t.steps, t.losses, strict=True)), dict(zip(c.steps, c.losses, strict=True))) for t, c in pairs]
+    steps = sorted(set.intersection(*(ours.keys() & theirs.keys() for ours, theirs in both))) if both else []
+    sign = -1 if panel.over in SCORED else 1
+    return steps, sign * np.array([[ours[step] - theirs[step] for step in steps] for ours, theirs in both])
+
+
+def _difference(ax: Axes, steps: list[float], apart: np.ndarray, number: int) -> None:
+    """The mean over seeds, and where there are several its interval."""
+    if not steps:
+        return
+    colour = COLOURS[number % len(COLOURS)]
+    ax.plot(
+        steps, apart.mean(0), color=colour, marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.6,
+        linestyle=DASHES[number % len(DASHES)],
+    )  # fmt: skip
+    bands = [seeds_interval(column.tolist()) for column in apart.T]
+    known = [(step, band) for step, band in zip(steps, bands, strict=True) if band]
+    if known:
+        at, low, high = zip(*((step, band.low, band.high) for step, band in known), strict=True)
+        ax.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _frame_below(axes: Sequence[Axes], over: str) -> None:
+    low, high = axes[0].get_ylim()
+    if over not in SCORED and max(-low, high) > 1:  # one arm that is far off would flatten all others
+        axes[0].set_yscale("symlog", linthresh=NEAR)
+        axes[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes[0].set_ylabel("score above the control" if over in SCORED else "nats above the control")
+    for ax in axes:
+        ax.grid(axis="y", color="0.92")
+        ax.set_axisbelow(True)
+
+
 def _frame(ax: Axes, panel: Panel, titled: bool) -> None:
     if panel.over not in SCORED:
         ax.set_yscale("log")
@@ -102,7 +156,6 @@ def _frame(ax: Axes, panel: Panel, titled: bool) -> None:
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if high < WIDE * low else (1,)))
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel(X[panel.over])
     ax.grid(axis="y", color="0.92")
     ax.set_axisbelow(True)
     if titled:

@@ -304,12 +304,44 @@ def test_the_figure_shows_arms_teachers_and_crossings(question: Sweep, store: St
     stage(plan(question, store), store, falling)
     (panel,) = learning.panels(plan(question, store), store)
     figure = learning_figures.draw([panel])
-    (ax,) = figure.axes
+    ax, below = figure.axes
     labels = ax.get_legend_handles_labels()[1]
     assert labels == ["none (n = 2)", "linear (n = 2)", "a teacher's perplexity"]
     crossings = next(line for line in ax.lines if line.get_marker() == "x")
     assert list(crossings.get_xdata()) == pytest.approx([16, 17])  # type: ignore[arg-type]
     assert list(crossings.get_ydata()) == pytest.approx([exp(3.2)] * 2)  # type: ignore[arg-type]
+    apart = below.lines[0]
+    assert list(apart.get_xdata()) == list(range(5, 41, 5))
+    shares = [n / 8 for n in range(1, 9)]
+    expected = [max(4 - 2 * share, 2.5) - (4 - share) for share in shares]  # of both seeds, each from its own control
+    assert list(apart.get_ydata()) == pytest.approx(expected)  # type: ignore[arg-type]
+    assert not below.collections, "both seeds are as far from their controls"
+
+
+def test_how_far_an_arm_is_from_its_control_has_an_interval() -> None:
+    """.1 and .3 nats below: .2 and t times a standard error of .1."""
+    control = learning.Line("none", "none", {0: track((4.0, 3.5)), 1: track((4.1, 3.6))})
+    arm = learning.Line("linear", "none", {0: track((3.9, 3.4)), 1: track((3.8, 3.3))})
+    below = learning_figures.draw([learning.Panel("all", learning.EVALUATIONS, (control, arm))]).axes[-1]
+    assert list(below.lines[0].get_ydata()) == pytest.approx([-0.2, -0.2])  # type: ignore[arg-type]
+    (band,) = below.collections
+    extent = band.get_paths()[0].get_extents()  # type: ignore[attr-defined]
+    assert (extent.y0, extent.y1) == pytest.approx((-0.2 - 12.706 * 0.1, -0.2 + 12.706 * 0.1), abs=1e-3)
+
+
+def test_an_arm_that_is_far_off_does_not_flatten_the_others() -> None:
+    """One that starts four nats above its control, and one a twentieth of a nat below."""
+    control = learning.Line("none", "none", {0: track((4.0, 3.5, 3.0))})
+    near = learning.Line("near", "none", {0: track((3.95, 3.45, 2.95))})
+    far = learning.Line("far", "none", {0: track((8.0, 3.6, 3.0))})
+
+    def scale(*lines: learning.Line) -> str:
+        panel = learning.Panel("all", learning.EVALUATIONS, lines)
+        return learning_figures.draw([panel]).axes[-1].get_yscale()
+
+    assert scale(control, near) == "linear"
+    assert scale(control, near, far) == "symlog"
+    assert len(learning_figures.draw([learning.Panel("all", learning.EVALUATIONS, (control,))]).axes) == 1
 
 
 def test_a_call_writes_table_and_figure(question: Sweep, store: Store) -> None:
