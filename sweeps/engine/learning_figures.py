@@ -33,6 +33,8 @@ from sweeps.engine.learning import (
 from sweeps.engine.stats import seeds_interval
 
 WIDTH, HEIGHT, BELOW, LEGEND = 4.2, 3.6, 2.2, 2.2
+ACROSS = 3
+"""Panels beside each other, at most."""
 WIDE = 50
 """A range of perplexities in which powers of ten alone are marked."""
 NEAR = 0.1
@@ -58,32 +60,50 @@ def draw(panels: Sequence[Panel]) -> Figure:
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
     below = any(_apart(panel, line)[0] for panel in panels for line in panel.lines)
     heights = [HEIGHT, BELOW] if below else [HEIGHT]
+    across = min(ACROSS, len(panels))
+    down = -(-len(panels) // across)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            len(heights), len(panels), figsize=(LEGEND + WIDTH * len(panels), sum(heights)), sharex="col", sharey="row",
-            squeeze=False, height_ratios=heights, layout="constrained",
+            len(heights) * down, across, figsize=(LEGEND + WIDTH * across, sum(heights) * down), squeeze=False,
+            height_ratios=heights * down, layout="constrained",
         )  # fmt: skip
-        for ax, panel in zip(axes[0], panels, strict=True):
+        rows = [_shared(axes[i :: len(heights)], len(panels)) for i in range(len(heights))]
+        for i, panel in enumerate(panels):
+            if below:
+                rows[0][i].sharex(rows[1][i])
+                rows[0][i].tick_params(labelbottom=False)
             for line in panel.lines:
-                _line(ax, line, names.index(line.name), panel.over)
+                _line(rows[0][i], line, names.index(line.name), panel.over)
+                if below:
+                    _difference(rows[1][i], *_apart(panel, line), names.index(line.name))
+            rows[-1][i].set_xlabel(X[panel.over])
+        for ax, panel in zip(rows[0], panels, strict=True):
             _frame(ax, panel, len(panels) > 1)
-        for ax, panel in zip(axes[1] if below else (), panels, strict=below):
-            for line in panel.lines:
-                _difference(ax, *_apart(panel, line), names.index(line.name))
-            ax.axhline(0, color="0.3", linewidth=0.9)
         if below:
-            _frame_below(axes[1], panels[0].over)
-        for ax, panel in zip(axes[-1], panels, strict=True):
-            ax.set_xlabel(X[panel.over])
+            _frame_below(rows[1], panels[0].over)
         of_tasks = panels[0].over in SCORED
         said = "score on the evaluation split" if of_tasks else "perplexity on the evaluation split (log scale)"
-        axes[0][0].set_ylabel(said)
-        handles, labels = legend(list(axes[0]))
+        for ax in rows[0][::across]:
+            ax.set_ylabel(said)
+        for ax in rows[1][::across] if below else ():
+            ax.set_ylabel("score above the control" if of_tasks else "nats above the control")
+        handles, labels = legend(rows[0])
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
         crosses = "" if of_tasks else "; crosses: as good as the teacher"
         apart = "; below: 95% over seeds (t) of the difference from the control of the same seed" * below
         captioned(figure, [caption(panels[0])[0], f"bands: lowest to highest seed{crosses}{apart}"])
     return figure
+
+
+def _shared(axes: np.ndarray, count: int) -> list[Axes]:
+    """So many axes in the order of reading, with one scale; what is left of the last row is taken away."""
+    for ax in axes.flat[count:]:
+        ax.remove()
+    shown = list(axes.flat[:count])
+    for i, ax in enumerate(shown[1:], 1):
+        ax.sharey(shown[0])
+        ax.tick_params(labelleft=i % axes.shape[1] == 0)
+    return shown
 
 
 def _line(ax: Axes, line: Line, number: int, over: str) -> None:
@@ -140,11 +160,12 @@ def _difference(ax: Axes, steps: list[float], apart: np.ndarray, number: int) ->
 
 def _frame_below(axes: Sequence[Axes], over: str) -> None:
     low, high = axes[0].get_ylim()
-    if over not in SCORED and max(-low, high) > 1:  # one arm that is far off would flatten all others
-        axes[0].set_yscale("symlog", linthresh=NEAR)
-        axes[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes[0].set_ylabel("score above the control" if over in SCORED else "nats above the control")
+    far = over not in SCORED and max(-low, high) > 1  # one arm that is far off would flatten all others
     for ax in axes:
+        if far:
+            ax.set_yscale("symlog", linthresh=NEAR)
+            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.axhline(0, color="0.3", linewidth=0.9)
         ax.grid(axis="y", color="0.92")
         ax.set_axisbelow(True)
 

@@ -329,6 +329,19 @@ def test_how_far_an_arm_is_from_its_control_has_an_interval() -> None:
     assert (extent.y0, extent.y1) == pytest.approx((-0.2 - 12.706 * 0.1, -0.2 + 12.706 * 0.1), abs=1e-3)
 
 
+def test_many_panels_stand_in_rows() -> None:
+    """Four: three and one, each with its differences below it, and nothing in the places that are left."""
+    lines = (
+        learning.Line("none", "none", {0: track((4.0, 3.5))}),
+        learning.Line("linear", "none", {0: track((3.9, 3.4))}),
+    )
+    figure = learning_figures.draw([learning.Panel(f"part {i}", learning.EVALUATIONS, lines) for i in range(4)])
+    titled = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titled == ["part 0", "part 1", "part 2", "part 3"]
+    assert len(figure.axes) == 8
+    assert len({ax.get_ylim() for ax in figure.axes}) == 2, "one scale of all curves, and one of all differences"
+
+
 def test_an_arm_that_is_far_off_does_not_flatten_the_others() -> None:
     """One that starts four nats above its control, and one a twentieth of a nat below."""
     control = learning.Line("none", "none", {0: track((4.0, 3.5, 3.0))})
