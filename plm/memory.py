@@ -20,6 +20,8 @@ import torch
 
 EVERY_SECONDS = 10.0
 """Giving back takes some tens of milliseconds."""
+MMAP_MAX, TRIM_THRESHOLD = -4, -1
+"""Parameters of `mallopt`."""
 
 
 def peak_memory(device: torch.device) -> int:
@@ -27,10 +29,6 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-MMAP_MAX, TRIM_THRESHOLD = -4, -1
-"""Parameters of `mallopt`."""
 
 
 def hold() -> None:

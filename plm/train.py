@@ -270,8 +270,8 @@ def _loop(
         journal.compare(model)
     else:
         assert evaluation is not None
-        said = teachers.measured(teacher, spec, stream) if teacher and teacher.models else None
-        journal.finish(_last_files(spec, built, stream, evaluation, progress, speed, said))
+        worth = teachers.measured(teacher, spec, stream) if teacher and teacher.models else None
+        journal.finish(_last_files(spec, built, stream, evaluation, progress, speed, worth))
 
 
 def evaluate_every(spec: RunSpec, last: int) -> int:
@@ -314,7 +314,7 @@ def _last_files(
     evaluation: Evaluation,
     progress: dict[str, Any],
     speed: Speed,
-    said: dict[str, float] | None,
+    worth: dict[str, float] | None,
 ) -> dict[str, bytes]:
     result = {
         "run_id": spec.run_id,
@@ -330,7 +330,7 @@ def _last_files(
         "redrawn": built.redrawn,
         "weights_sha256": checkpoint.weights_sha256(built.model),
         **stream.notes(),
-        **({"teacher": said} if said else {}),
+        **({"teacher": worth} if worth else {}),
     }
     return {
         "predictions.parquet": to_parquet(evaluation.predictions),

@@ -18,7 +18,7 @@ class Reading(NamedTuple):
 
 
 def texts(*values: str) -> Axis:
-    """An axis of texts, by name, local file or folder, or hub id."""
+    """An axis of texts, by name, local file or folder, or hub id, or several of them in equal shares."""
     one = names(*values, form="world, world:stories, a file, a folder, a hub id, or several joined by +")
 
     def parse(text: str) -> tuple[str, ...]:

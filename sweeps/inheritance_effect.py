@@ -6,8 +6,8 @@ teacher, whose share of the loss falls linearly or stays at a half, and of whose
 Source: Qin et al. 2022: the strategies and the K of its first experiments.
 Hypothesis: all are ahead early; linear ends best; constant is held back once the student knows more than its teacher;
 ten logits do what all do.
-What differs: 4 layers of 128 and the generated language for 12 of 768 and 16 GB of text. Real text, two hours of two cores:
-`text=path/to/text teacher=bert-2x128@600`. Cost and result: see --dry-run and --table.
+What differs: 4 layers of 128 and the generated language for 12 of 768 and 16 GB of text. Real text, an hour and a half
+of two cores: `text=path/to/text teacher=bert-2x128@600`. Cost and result: see --dry-run and --table.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -33,19 +33,14 @@ SCORED = (MOMENTS, ENDS)
 LOGARITHMIC = (BUDGETS, ENDS)
 """Readings whose points lie factors apart: between two of them a straight line over the logarithm of the steps, because
 over the steps themselves the chord of a falling power law lies far above it and hides most of what is saved."""
-HEADINGS = dict(
-    zip(
-        COSTS,
-        (
-            "steps saved",
-            "FLOPs saved (passes)",
-            "FLOPs saved (pretraining)",
-            "hours saved",
-            "hours saved (pretraining)",
-        ),
-        strict=True,
-    )
+HEADINGS = (
+    "steps saved",
+    "FLOPs saved (passes)",
+    "FLOPs saved (pretraining)",
+    "hours saved",
+    "hours saved (pretraining)",
 )
+"""Of `COSTS`."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +91,12 @@ class Panel:
     def texts(self) -> tuple[str, ...]:
         """Those that some line has a perplexity of its own on."""
         return tuple(dict.fromkeys(t for line in self.lines for track in line.tracks.values() for t in track.texts))
+
+    def pairs(self, line: Line) -> list[tuple[Track, Track]]:
+        """What a line has learned and its control of the same seed; none of a control, or of one without any."""
+        control = next((other for other in self.lines if other.name == line.control), line)
+        shared = [] if control is line else [seed for seed in line.tracks if seed in control.tracks]
+        return [(line.tracks[seed], control.tracks[seed]) for seed in shared]
 
 
 def panels(plan: Plan, store: Store) -> list[Panel]:
@@ -189,17 +190,10 @@ def _before(spec: RunSpec, store: Store) -> dict[str, float]:
 
 def across(specs: Sequence[RunSpec], store: Store) -> Track:
     """The ends of some runs that differ in their budget."""
-    ordered = sorted(specs, key=_length)
-    ends = tuple(float(RunFolder(store, spec.run_id).result()["metrics"][LOSS]) for spec in ordered)
-    return Track(
-        tuple(map(_length, ordered)), ends, _spent([spec.final for spec in ordered], store),
-        *_teacher(ordered[-1], store), {}, {},
-    )  # fmt: skip
-
-
-def _length(spec: RunSpec) -> int:
-    """Steps, with those of the run that a cooled-down one goes on from."""
-    return spec.init.position + spec.total_steps
+    ends = sorted((spec.final for spec in specs), key=_position)
+    losses = tuple(float(RunFolder(store, end.run.run_id).result()["metrics"][LOSS]) for end in ends)
+    last = ends[-1].run
+    return Track(tuple(map(_position, ends)), losses, _spent(ends, store), *_teacher(last, store), {}, {})
 
 
 def downstream(specs: Sequence[RunSpec], store: Store) -> Track:
@@ -211,6 +205,7 @@ def downstream(specs: Sequence[RunSpec], store: Store) -> Track:
 
 
 def _position(moment: Checkpoint) -> int:
+    """Its step, with those of the run that a cooled-down one goes on from."""
     return moment.run.init.position + moment.step
 
 
@@ -282,15 +277,13 @@ def passes(track: Track, *, logarithmic: bool = False) -> Reached | None:
 
 def table(panel: Panel, axis: str) -> tuple[list[str], list[list[str]]]:
     """Headings, and a row for each line."""
-    named = {line.name: line for line in panel.lines}
     lost = [name for name in panel.texts if _over(panel.lines, "forgotten", name)]
     head = ["final score"] if panel.over in SCORED else ["final loss", *(f"perplexity on {n}" for n in panel.texts)]
     head += [f"nats of {name} forgotten" for name in lost]
     head += ["passes its teacher at step"] * (panel.over not in SCORED)
     covered = any(track.covered is not None for line in panel.lines for track in line.tracks.values())
     head += ["covered"] * covered
-    rows = [_row(line, named.get(line.control), panel, lost, covered) for line in panel.lines]
-    return [axis, "n", *head, *HEADINGS.values()], rows
+    return [axis, "n", *head, *HEADINGS], [_row(line, panel, lost, covered) for line in panel.lines]
 
 
 def _over(lines: Sequence[Line], what: str, text: str) -> list[float]:
@@ -299,7 +292,7 @@ def _over(lines: Sequence[Line], what: str, text: str) -> list[float]:
     return [values[text] for values in each if text in values]
 
 
-def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str], covered: bool) -> list[str]:
+def _row(line: Line, panel: Panel, lost: Sequence[str], covered: bool) -> list[str]:
     tracks = list(line.tracks.values())
     if panel.over in SCORED:
         told = [_spread([-track.losses[-1] for track in tracks])]
@@ -312,8 +305,7 @@ def _row(line: Line, control: Line | None, panel: Panel, lost: Sequence[str], co
     told += [f"{sum(kept) / len(kept):.3f}" if kept else ""] * covered
     shares: list[str] = []
     for what in COSTS:
-        pairs = [] if control is None or line.is_control else _pairs(line, control)
-        each = [saved(*pair, what, logarithmic=panel.over in LOGARITHMIC) for pair in pairs]
+        each = [saved(*pair, what, logarithmic=panel.over in LOGARITHMIC) for pair in panel.pairs(line)]
         unknown = any(math.isnan(cost) for track in tracks for cost in track.costs[what])
         shares.append("not known" if unknown else _shares([one for one in each if one], len(tracks)))
     return [line.name, str(len(tracks)), *told, *shares]
@@ -329,10 +321,6 @@ def _passed(tracks: Sequence[Track], logarithmic: bool) -> str:
         return "never"
     at = f"{'≤ ' * any(found.bound for found in crossed)}{sum(found.step for found in crossed) / len(crossed):.0f}"
     return at + (f" ({len(crossed)} of {len(tracks)})" if len(crossed) < len(tracks) else "")
-
-
-def _pairs(line: Line, control: Line) -> Iterator[tuple[Track, Track]]:
-    return ((line.tracks[seed], control.tracks[seed]) for seed in line.tracks if seed in control.tracks)
 
 
 def _spread(values: Sequence[float], digits: int = 3) -> str:
@@ -371,13 +359,12 @@ def caption(panel: Panel) -> list[str]:
         read[panel.over],
         f"saved: of coming to the worse of the two final {what}{'s' if what == 'score' else 'es'}, arm and control of one "
         "seed; negative: it took more. Steps: as the paper counts, without what the teacher costs; passes: with its forward "
-        "passes; pretraining: with its own training too; brackets: 95% over seeds (t)",
+        "passes; pretraining: with its own training too; brackets: 95% over seeds (t); ≥ and ≤: what was to be reached was "
+        "passed before the first point that was read",
         "hours: of the steps of the runs here, a live teacher's passes included, and those that make stored lessons for the "
         "run that made them; what else ran beside them bears on them",
     ]
     tracks = [track for line in panel.lines for track in line.tracks.values()]
-    if any("≥" in cell or "≤" in cell for row in table(panel, "")[1] for cell in row):
-        lines.append("≥ and ≤: what was to be reached was already passed at the first point that was read")
     if any(math.isnan(cost) for track in tracks for cost in track.costs["whole"]):
         lines.append("not known: what the pretraining of an external teacher cost")
     if any(track.covered is not None for track in tracks):

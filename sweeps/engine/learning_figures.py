@@ -58,7 +58,7 @@ def save(sweep: str, panels: Sequence[Panel], store: Store) -> list[str]:
 def draw(panels: Sequence[Panel]) -> Figure:
     """The panels beside each other, below each its differences."""
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
-    below = any(_apart(panel, line)[0] for panel in panels for line in panel.lines)
+    below = any(panel.pairs(line) for panel in panels for line in panel.lines)
     heights = [HEIGHT, BELOW] if below else [HEIGHT]
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
@@ -75,7 +75,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
             for line in panel.lines:
                 _line(rows[0][i], line, names.index(line.name), panel.over)
                 if below:
-                    _difference(rows[1][i], *_apart(panel, line), names.index(line.name))
+                    _difference(rows[1][i], panel, line, names.index(line.name))
             rows[-1][i].set_xlabel(X[panel.over])
         for ax, panel in zip(rows[0], panels, strict=True):
             _frame(ax, panel, len(panels) > 1)
@@ -130,22 +130,14 @@ def _line(ax: Axes, line: Line, number: int, over: str) -> None:
         )  # fmt: skip
 
 
-def _apart(panel: Panel, line: Line) -> tuple[list[float], np.ndarray]:
-    """Steps, and how far a line is above its control there, a row a seed; no steps where there is nothing to compare."""
-    control = next((other for other in panel.lines if other.name == line.control), None)
-    if control is None or line.is_control:
-        return [], np.empty((0, 0))
-    pairs = [(track, control.tracks[seed]) for seed, track in line.tracks.items() if seed in control.tracks]
-    both = [(dict(zip(t.steps, t.losses, strict=True)), dict(zip(c.steps, c.losses, strict=True))) for t, c in pairs]
+def _difference(ax: Axes, panel: Panel, line: Line, number: int) -> None:
+    """How far a line is above its control: the mean over seeds, and where there are several its interval."""
+    both = [[dict(zip(t.steps, t.losses, strict=True)) for t in pair] for pair in panel.pairs(line)]
     steps = sorted(set.intersection(*(ours.keys() & theirs.keys() for ours, theirs in both))) if both else []
-    sign = -1 if panel.over in SCORED else 1
-    return steps, sign * np.array([[ours[step] - theirs[step] for step in steps] for ours, theirs in both])
-
-
-def _difference(ax: Axes, steps: list[float], apart: np.ndarray, number: int) -> None:
-    """The mean over seeds, and where there are several its interval."""
     if not steps:
         return
+    sign = -1 if panel.over in SCORED else 1
+    apart = sign * np.array([[ours[step] - theirs[step] for step in steps] for ours, theirs in both])
     colour = COLOURS[number % len(COLOURS)]
     ax.plot(
         steps, apart.mean(0), color=colour, marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.6,

@@ -97,6 +97,7 @@ class Progress:
                 self._worked += share * self._cost(outcome.run_id)
                 self._seconds += outcome.seconds
         self._running.pop(outcome.run_id, None)
+        self._read.pop(outcome.run_id, None)
         if outcome.status == "done":
             self._note_best(outcome)
         elif outcome.status in ("failed", "diverged"):

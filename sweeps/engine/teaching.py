@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -183,15 +183,24 @@ def teaching(specs: Iterable[Spec], groups: Sequence[Sequence[RunSpec]]) -> Teac
     }
     if not runs:
         return None
-    live = planned = sum(map(flops, runs.values()))
-    size, reading = 0.0, 0
-    for readers in groups:
-        left = [spec for spec in readers if spec.run_id in runs]
-        if left:
-            planned += _made_once(left) - sum(map(flops, left))
-            size += _bytes(left)
-            reading += len(left)
-    return Teaching(len(runs), reading, live, planned, round(size))
+    live, left = sum(map(flops, runs.values())), _left(groups, runs)
+    planned = live - sum(_spared(left).values())
+    return Teaching(len(runs), sum(map(len, left)), live, planned, round(sum(map(_bytes, left))))
+
+
+def _left(groups: Iterable[Sequence[RunSpec]], run_ids: Container[str]) -> list[list[RunSpec]]:
+    """What is left of groups that share their lessons if some runs are."""
+    left = ([spec for spec in readers if spec.run_id in run_ids] for readers in groups)
+    return [readers for readers in left if readers]
+
+
+def _spared(groups: Iterable[Sequence[RunSpec]]) -> dict[str, float]:
+    """FLOPs by which stored lessons are less than live teachers, by run; the first of a group has them made, and pays."""
+    return {
+        spec.run_id: flops(spec) - (_made_once(readers) if spec is readers[0] else 0.0)
+        for readers in groups
+        for spec in readers
+    }
 
 
 def planned(plan: Plan, store: Store, *, live: bool = False) -> Teaching | None:
@@ -201,15 +210,8 @@ def planned(plan: Plan, store: Store, *, live: bool = False) -> Teaching | None:
 
 
 def spared(plan: Plan, store: Store, *, live: bool = False) -> dict[str, float]:
-    """FLOPs by which stored lessons are less for missing runs than live teachers; who has them made pays for all."""
-    groups = [] if live else stored(plan.runs.values(), room(store))
-    missing = set(plan.missing)
-    found: dict[str, float] = {}
-    for readers in groups:
-        left = [spec for spec in readers if spec.run_id in missing]
-        for spec in left:
-            found[spec.run_id] = flops(spec) - (_made_once(left) if spec is left[0] else 0.0)
-    return found
+    """FLOPs by which stored lessons are less for missing runs than live teachers."""
+    return {} if live else _spared(_left(stored(plan.runs.values(), room(store)), set(plan.missing)))
 
 
 def kept_bytes(plan: Plan, store: Store, *, live: bool = False) -> int:
@@ -275,8 +277,7 @@ def pieces(plan: Plan, store: Store, *, live: bool = False) -> dict[str, tuple[S
     """
     missing = {run_id: plan.runs[run_id] for run_id in plan.missing}
     groups = [] if live else stored(plan.runs.values(), room(store))
-    left = [[spec for spec in readers if spec.run_id in missing] for readers in groups]
-    told = {spec.run_id for readers in left for spec in readers[1:]}
+    told = {spec.run_id for readers in _left(groups, missing) for spec in readers[1:]}
     found: dict[str, tuple[Spec, ...]] = {}
     for run_id, spec in missing.items():
         objective = taught(spec)
