@@ -1,7 +1,8 @@
 """Claims: which process trains a run.
 
 Who trains holds the newest file of `attempts/`: creating it claims the run, renewing it keeps the claim, and it stays as the
-witness of that execution. Whether a holder lives is asked of the process table where it is ours, else of the clock.
+witness of that execution. Whether a holder lives is asked of the process table where it is ours, else of the clocks: its own
+says when it renewed the claim, and ours for how long we have seen it do nothing, whatever its own says.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from plm.store import RunFolder
 
 RENEW_SECONDS, STALE_SECONDS = 10.0, 60.0
+
+_held: set[float] = set()
+"""When the claims began that this process holds."""
+_heard: dict[tuple[str, int, float], tuple[float, float]] = {}
+"""Of holders on other machines the last renewal that was seen, and when it was first seen, by the clock that never jumps."""
 
 
 class Busy(Exception):
@@ -48,11 +54,17 @@ def _machine() -> str:
 
 
 def alive(record: dict[str, Any]) -> bool:
-    """Whether the process that made a record still holds it: asked of the process table where it is ours, else of the clock."""
+    """Whether the process that made a record still holds it."""
     holder = record["holder"]
     if holder["machine"] == _machine() and holder["ticks"] is not None:
-        return _start_ticks(holder["pid"]) == holder["ticks"]
-    return time.time() - record["renewed"] < STALE_SECONDS
+        ours = holder["pid"] == os.getpid()
+        return _start_ticks(holder["pid"]) == holder["ticks"] and (not ours or record["started"] in _held)
+    name = (holder["machine"], holder["pid"], record["started"])
+    renewed, since = _heard.get(name, (None, 0.0))
+    if renewed != record["renewed"]:
+        since = time.monotonic()
+        _heard[name] = (record["renewed"], since)
+    return max(time.time() - record["renewed"], time.monotonic() - since) < STALE_SECONDS
 
 
 @dataclass
@@ -89,12 +101,21 @@ class Attempt:
     def encoded(self) -> bytes:
         return json.dumps(self.record, indent=1).encode()
 
+    def create(self) -> bool:
+        """Claim the run with this attempt; False: another was faster."""
+        _held.add(self.record["started"])  # before others of this process can find the record
+        created = self.folder.store.create(self.key, self.encoded())
+        if not created:
+            _held.discard(self.record["started"])
+        return created
+
     def __enter__(self) -> Attempt:
         threading.Thread(target=self._renew, daemon=True, name="lease").start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
+        _held.discard(self.record["started"])  # its end may be unwritten: the disk was full
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):

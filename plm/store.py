@@ -253,7 +253,7 @@ class RunFolder:
                     f"{self.run_id} is being trained by process {last['holder']['pid']} on {last['holder']['host']}."
                 )
             attempt = Attempt(self, number)
-            if self.store.create(attempt.key, attempt.encoded()):
+            if attempt.create():
                 if self.get("DONE") is not None and not again:  # finished since we looked
                     self.store.delete(attempt.key)
                     continue

@@ -227,8 +227,8 @@ def fill(path: Path) -> None:
 
 def serve(host: Host) -> None:
     """Start an MLflow server on a host, in a session of its own."""
-    place = f"export HOME={host.home} && cd ~ && source ~/.bashrc"
-    host.run(f"{place} && setsid sh -c 'echo $$ > ~/mlflow.pid; exec {SERVER}' > ~/mlflow.log 2>&1 < /dev/null &")
+    place = f"export HOME={host.home}; cd ~; source ~/.bashrc"
+    host.run(f"{place}; setsid sh -c 'echo $$ > ~/mlflow.pid; exec {SERVER}' > ~/mlflow.log 2>&1 < /dev/null &")
     wait_for(lambda: answers(host), "MLflow does not answer")
 
 

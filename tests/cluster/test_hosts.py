@@ -126,6 +126,34 @@ def test_one_run_is_trained_by_two_hosts(three: Cluster, question: str) -> None:
     assert "1 of 1 cells finished" in ran.stdout
 
 
+def test_two_hosts_pretrain_a_model_together(three: Cluster) -> None:
+    """The default question at its smallest: its parent is pretrained, and all is trained, by two workers on two hosts."""
+    store = three.hosts.root / "stores" / "pretrained"
+    ran = three.on_head(f"cd plm-sweeps && python -m sweeps.reinit_grid --smoke --workers 2 --store {store}")
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    (parent,) = store.glob("runs/mlm-*")
+    assert (parent / "DONE").exists()
+    assert {begun["workers"] for begun in json.loads((parent / "environment.json").read_text())} == {2}
+
+
+def test_real_weights_on_three_hosts(three: Cluster, shared: Path) -> None:
+    """Six layers of a pretrained encoder on SST-2: every host does trials, and the table is that of one machine."""
+    model, task = (shared / "models/minilm-l6").resolve(), (shared / "data/sst2").resolve()
+    words = f"model={model} task={task} size=100 mask=000000,000111,111111 seed=0:2 duration=epochs:1"
+    there, alone = (three.hosts.root / "stores" / name for name in ("real", "real-alone"))
+    ran = three.on_head(f"cd plm-sweeps && python -m sweeps.reinit_grid {words} --store {there}")
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    attempts = [json.loads(file.read_text()) for file in there.glob("runs/*/attempts/*.json")]
+    assert {attempt["holder"]["host"] for attempt in attempts} == {"h0", "h1", "h2"}
+    assert len(attempts) == 6
+    command = f"{sys.executable} -m sweeps.reinit_grid {words} --local --store {alone}"
+    ran = three.hosts.command(command, PATIENCE, OMP_NUM_THREADS="1")
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert results(there) == results(alone)
+    assert table(there) == table(alone)
+    print(table(there))
+
+
 def test_a_host_that_loses_its_power_costs_no_run(three: Cluster, question: str) -> None:
     words = question.replace("seed=0:4", "seed=10:14").replace("steps:20", "steps:300")
     command = f"python -m sweeps.reinit_grid {words} --store ~/plm-sweeps/runs"

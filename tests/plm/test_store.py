@@ -239,6 +239,39 @@ def test_a_claim_of_another_machine_goes_stale(store):
     assert store.run(claimed_elsewhere_spec).status() == "interrupted"
 
 
+def test_a_clock_that_runs_ahead_holds_nobody_up(store, monkeypatch):
+    """The holder's clock is an hour ahead of ours: it is believed as long as it is seen to renew its claim, and no longer."""
+    spec, now = fine_tuning(), [1000.0]
+    monkeypatch.setattr(claim.time, "monotonic", lambda: now[0])
+    claimed_elsewhere(store, spec, time.time() + 3600)
+    folder = store.run(spec)
+    assert folder.status() == "running"
+    now[0] += claim.STALE_SECONDS - 1
+    assert folder.status() == "running"
+    record = folder.last_attempt()
+    store.put(f"{folder.key}/attempts/0001.json", json.dumps(record | {"renewed": record["renewed"] + 10}).encode())
+    now[0] += 2
+    assert folder.status() == "running", "it has renewed its claim"
+    now[0] += claim.STALE_SECONDS
+    assert folder.status() == "interrupted"
+    assert folder.claim(spec).number == 2
+
+
+def test_a_process_goes_on_after_an_end_that_could_not_be_written(store, monkeypatch):
+    """A notebook, when the disk was full and is not any more: the record says that this process, which lives, holds the run."""
+    spec = fine_tuning()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch, store.run(spec).claim(spec) as attempt:
+        patch.setattr(type(store), "put", full)
+        with pytest.raises(OSError, match="No space"):
+            attempt.end("failed")
+    assert store.run(spec).last_attempt()["outcome"] is None
+    assert store.run(spec).claim(spec).number == 2
+
+
 def test_a_claim_is_renewed_while_it_lasts(store, monkeypatch):
     monkeypatch.setattr(claim, "RENEW_SECONDS", 0.01)
     spec = fine_tuning()

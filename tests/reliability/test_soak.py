@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from reliability.processes import descendants, is_actor, resident, started
 
 pytestmark = [pytest.mark.ray, pytest.mark.soak, pytest.mark.timeout(7200), pytest.mark.xdist_group("ray")]
 
@@ -69,37 +70,3 @@ def watch(driver: subprocess.Popen[bytes], store: Path, seen: dict[int, str]) ->
         samples.append(Sample(sum(1 for _ in store.glob("runs/*/DONE")), resident(driver.pid), workers))
         time.sleep(3)
     return samples
-
-
-def is_actor(name: str) -> bool:
-    """Whether a process is one that trains."""
-    return name.startswith("ray::") and not name.startswith(("ray::IDLE", "ray::Dashboard", "ray::RuntimeEnv"))
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Of all processes below one the command lines."""
-    found: dict[int, str] = {}
-    for entry in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for child in map(int, entry.read_text().split()):
-                found[child] = Path(f"/proc/{child}/cmdline").read_text(errors="replace").strip("\0")
-                found |= descendants(child)
-        except OSError:
-            continue
-    return found
-
-
-def started(pid: int) -> str | None:
-    """When a process started, in ticks; None if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
-def resident(pid: int) -> float:
-    """Resident memory of a process in bytes; 0 if it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0.0
