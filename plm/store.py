@@ -222,7 +222,13 @@ class RunFolder:
             return "missing"
         if last["outcome"] in ("failed", "diverged"):
             return str(last["outcome"])
-        return "running" if last["outcome"] is None and alive(last) else "interrupted"
+        return "running" if self.held else "interrupted"
+
+    @property
+    def held(self) -> bool:
+        """Whether a live process is at it; cheaper than `status`."""
+        last = self.last_attempt()
+        return last is not None and last["outcome"] is None and alive(last)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`."""

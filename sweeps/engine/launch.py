@@ -207,7 +207,7 @@ def _main(sweep: Sweep, given: argparse.Namespace) -> int:
     from sweeps.engine.follow import Follow
     from sweeps.engine.schedule import Schedule
 
-    schedule = Schedule(planned, follow=Follow(store) if given.follow else None)
+    schedule = Schedule(planned, store=store, follow=Follow(store) if given.follow else None)
     return _execute(schedule, store, resources, given, console, lambda: show.grid(planned, store, console, draw=True))
 
 
@@ -239,7 +239,7 @@ def _search(
             pass
     with contextlib.closing(asked.study(path)) as study:
         explorer = Explorer(asked, store, study, trials=trials, at_a_time=_concurrency(given))
-        schedule = Schedule(explorer.plan(parents), explorer)
+        schedule = Schedule(explorer.plan(parents), explorer, store)
         console.print(
             f"search {asked.name}: {trials} configurations of {len(asked.seeds)} seeds; {explorer.known} known"
             + (f", {explorer.taken_over} of them taken over from other searches" if explorer.taken_over else ""),

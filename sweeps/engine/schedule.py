@@ -7,11 +7,14 @@ blocked, and nothing is handed out twice. The plan of a grid is complete from th
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from plm.reading import Spec
 from plm.spec import Checkpoint
+from plm.store import Store
 from sweeps.engine.plan import INCOMPLETE, Plan
 
 if TYPE_CHECKING:
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from sweeps.engine.rungs import Rungs
 
 BLOCKED = "blocked"
+TAKEN = ("busy", "lost")
+"""How a trial ends whose run another process has."""
+LOOKS = 16
+"""Runs that are looked at for one that nobody has."""
 
 
 class Source(Protocol):
@@ -60,6 +67,8 @@ class Schedule:
 
     plan: Plan
     source: Source | None = None
+    store: Store | None = None
+    """Where other processes may be at the same runs; what they have is left for last."""
     follow: Follow | None = None
     """Where checkpoints of unfinished runs are looked for; what another process trains is then left to it."""
     state: dict[str, str] = field(default_factory=dict)
@@ -72,10 +81,9 @@ class Schedule:
     def next(self) -> Spec | None:
         """A run that may start now, marked as running; None: nothing can start before something else has happened."""
         while True:
-            for run_id, state in self.state.items():
-                if state == "waiting" and self._ready(self.plan.runs[run_id]):
-                    self.state[run_id], self._begun[run_id] = "running", self._kept(run_id)
-                    return self.plan.runs[run_id]
+            if run_id := self._choose():
+                self.state[run_id], self._begun[run_id] = "running", self._kept(run_id)
+                return self.plan.runs[run_id]
             if self.source is None or not self.source.extend(self):
                 return None
 
@@ -92,13 +100,32 @@ class Schedule:
         """Note how a run ended; what descends from an unsuccessful one is blocked.
 
         A run of which more steps are wanted than when it began is executed again; where they are there, that is nothing.
+        One that another process has waits for its turn again, and may be finished by then.
         """
+        if outcome in TAKEN:
+            self.state[run_id] = "waiting"
+            return
         more = outcome == "done" and self._begun.get(run_id, self._kept(run_id)) != self._kept(run_id)
         self.state[run_id] = "waiting" if more else outcome
         if outcome != "done":  # at 100,000 runs a pass over them takes seconds
             self._block()
         if self.source:
             self.source.ended(self, run_id)
+
+    def _choose(self) -> str | None:
+        """The first run that may start and that no other process has; if others have all that were looked at, the first."""
+        ready = (r for r, state in self.state.items() if state == "waiting" and self._ready(self.plan.runs[r]))
+        first = None
+        for run_id in islice(ready, LOOKS):
+            if not self._held(self.plan.runs[run_id]):
+                return run_id
+            first = first or run_id
+        return first
+
+    def _held(self, spec: Spec) -> bool:
+        with contextlib.suppress(OSError):  # a store that is away for a moment
+            return self.store is not None and self.store.run(spec).held
+        return False
 
     def _ready(self, spec: Spec) -> bool:
         if self.follow and spec.run_id in self.plan.keep and self.follow.elsewhere(spec):

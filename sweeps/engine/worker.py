@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sweeps.engine.rungs import Rungs
 
 POLL_SECONDS = 0.5
+WAIT_SECONDS = 15.0
+"""How long a trial waits for another process that has its run, before it makes room for runs that nobody has."""
 
 _cache: Any = None
 
@@ -60,7 +62,8 @@ class Outcome:
 
     run_id: str
     status: str
-    """`done`, `pruned` (others were better), `diverged`, `failed`, `stopped` or `lost` (another process has the run)."""
+    """`done`, `pruned` (others were better), `diverged`, `failed`, `stopped`, or `busy` and `lost`: another process has the
+    run, or has taken it over."""
     metrics: dict[str, float]
     seconds: float = 0.0
     """Of this trial, waiting and set-up included."""
@@ -76,7 +79,7 @@ def execute(
     rungs: Rungs | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Train a run, or read a model, with this process's cache; if another process has it, wait for that one.
+    """Train a run, or read a model, with this process's cache; if another process has it, wait for that one for a while.
 
     Args:
         rungs: Where it is compared with others on its way, and given up if it is not among the best.
@@ -109,6 +112,8 @@ def execute(
         except Busy:
             if stopping():
                 return ended("stopped")
+            if time.monotonic() - began > WAIT_SECONDS:
+                return ended("busy")
             time.sleep(POLL_SECONDS)
         except Stopped as error:
             return ended("pruned" if judge and judge.pruned else "stopped", error=error)

@@ -68,6 +68,24 @@ def test_nothing_is_handed_out_twice(question: Sweep, store: Store) -> None:
     assert schedule.exhausted
 
 
+def test_what_another_process_has_is_left_for_last(question: Sweep, store: Store) -> None:
+    schedule = Schedule(plan(question, store), store=store)
+    names = list(schedule.plan.runs)
+    with store.run(schedule.plan.runs[names[0]]).claim(schedule.plan.runs[names[0]]):  # as another driver does
+        handed = [spec.run_id for spec in iter(schedule.next, None)]
+    assert handed == [*names[1:], names[0]]
+
+
+@pytest.mark.parametrize("outcome", ["busy", "lost"])
+def test_what_another_process_has_comes_to_its_turn_again(question: Sweep, store: Store, outcome: str) -> None:
+    schedule = Schedule(plan(family(question), store), store=store)
+    parent = schedule.next()
+    assert parent is not None
+    schedule.ended(parent.run_id, outcome)
+    assert schedule.count(BLOCKED) == 0
+    assert schedule.next() == parent
+
+
 def test_finished_runs_are_not_missing(question: Sweep, store: Store) -> None:
     first = plan(question, store)
     train(first.runs[first.missing[0]], store=store)

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from plm import RunSpec, Store
-from sweeps.engine import workers
+from plm import Execution, RunSpec, Store
+from sweeps.engine import worker, workers
 from sweeps.engine.worker import Outcome, Resources
 
 
@@ -31,6 +31,17 @@ from sweeps.engine.worker import Outcome, Resources
 )
 def test_so_many_workers_fit(asked: Resources, cpus: float, gpus: float, fit: int) -> None:
     assert asked.fit(cpus, gpus) == fit
+
+
+def test_a_trial_waits_a_while_for_another_process(
+    finetune: Callable[..., RunSpec], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+    spec = finetune()
+    with store.run(spec).claim(spec):
+        assert worker.execute(spec, store, Execution()).status == "busy"
+    assert worker.execute(spec, store, Execution()).status == "done"
 
 
 def test_a_process_that_fails_in_a_group_is_seen_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
