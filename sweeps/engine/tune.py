@@ -23,7 +23,7 @@ from plm.store import Store
 from sweeps.engine import capacity, interface
 from sweeps.engine.progress import Progress
 from sweeps.engine.schedule import Schedule
-from sweeps.engine.worker import Outcome, Resources, execution_for, trial
+from sweeps.engine.worker import Resources, execution_for, outcome_of, trial
 from sweeps.engine.workers import DRIVER, group_trial
 
 DEATHS = 2
@@ -157,7 +157,7 @@ class Feed(Searcher):
     def __init__(
         self, schedule: Schedule, store: Store, resources: Resources, progress: Progress, keep_weights: bool
     ) -> None:
-        super().__init__(metric="seconds", mode="min")
+        super().__init__()
         self.schedule, self.progress = schedule, progress
         self._store, self._resources, self._keep_weights = store, resources, keep_weights
         self.run_of: dict[str, str] = {}
@@ -181,14 +181,7 @@ class Feed(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         run_id = self.run_of[trial_id]
-        result = result or {}
-        outcome = Outcome(
-            run_id,
-            status="failed" if error else result.get("status", "failed"),
-            metrics={name: value for name, value in result.items() if name.startswith("val/")},
-            seconds=result.get("seconds", 0.0),
-            error=result.get("error", "") or ("its process died" if error else ""),
-        )
+        outcome = outcome_of(run_id, None if error else (result or {}).get("outcome"))
         self.schedule.ended(run_id, outcome.status)
         self.progress.ended(outcome)
 

@@ -7,6 +7,7 @@ A warm process keeps its `Cache` from trial to trial: imports, tokenised data an
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import time
@@ -153,9 +154,15 @@ def run_trial(config: dict[str, Any]) -> Outcome:
         return Outcome("", "failed", {}, error=f"{type(error).__name__}: {error}")
 
 
-def reported(outcome: Outcome) -> dict[str, Any]:
-    """An outcome in one level, as Tune wants it."""
-    return {name: value for name, value in asdict(outcome).items() if name != "metrics"} | outcome.metrics
+def reported(outcome: Outcome) -> dict[str, str]:
+    """An outcome as Tune is told of it: one text, since of each number Tune would keep an analysis of two kilobytes."""
+    return {"outcome": json.dumps(asdict(outcome))}
+
+
+def outcome_of(run_id: str, told: str | None) -> Outcome:
+    """The outcome of a run of which Tune was told this; None: nothing, so the process that was at it has died."""
+    outcome = Outcome(**json.loads(told)) if told else Outcome(run_id, "failed", {}, error="its process died")
+    return replace(outcome, run_id=run_id)  # a trial that failed at its beginning did not know it
 
 
 def execution_for(resources: Resources, plan: Plan, run_id: str, store: Store, keep_weights: bool = False) -> Execution:
