@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,6 +29,9 @@ from sweeps.engine.workers import DRIVER, group_trial
 
 DEATHS = 2
 """How often a trial whose process died is tried again; a trial that fails by itself ends as failed at once."""
+
+LOOK_SECONDS = 10.0
+"""Between two looks at whether this machine's Ray is there."""
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -85,6 +89,17 @@ def _connect(address: str | None) -> None:
         configure_logging=True,
         runtime_env={"env_vars": WORKER} | ({"worker_process_setup_hook": JOIN} if address else {}),
     )
+
+
+def check_node() -> None:
+    """Ray does not always end a driver whose own node has died, and it would wait for its trials without end.
+
+    Raises:
+        ConnectionError: it has died.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    if not any(node["NodeID"] == here and node["Alive"] for node in ray.nodes()):
+        raise ConnectionError("Ray has died on this machine; the same command goes on from here")
 
 
 def check_resources(resources: Resources) -> None:
@@ -196,10 +211,10 @@ class Feed(Searcher):
 
 
 class Watch(tune.Callback):
-    """Tells the progress view when trials begin."""
+    """Tells the progress view when trials begin, and looks whether Ray is still there."""
 
     def __init__(self, feed: Feed, check: Callable[[], None]) -> None:
-        self._feed, self._check = feed, check
+        self._feed, self._check, self._looked = feed, check, time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._feed.progress.started(self._feed.run_of[trial.trial_id])
@@ -207,6 +222,9 @@ class Watch(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._feed.progress.tick()
         self._check()
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            check_node()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

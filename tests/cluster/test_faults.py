@@ -20,7 +20,7 @@ from cluster.hosts import Host
 from cluster.testbed import PATIENCE, Cluster, cluster, why_no_cluster
 from tiny import SIZES, perturbed, save_model, sentence, write_task
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.xdist_group("hosts")]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.xdist_group("hosts")]
 RUNS = 6
 OUTAGE = 60.0
 """Seconds that a host is without network, and twice as many that the tracking server is gone."""
