@@ -117,7 +117,7 @@ def main() -> None:
         sweep, store = sweep_of(folder, given.runs), Store.at(folder / "store")
         with measured("plan, nothing there", given.runs):
             planned = plan(sweep, store)
-        schedule, steps = Schedule(planned), min(given.steps, given.runs)
+        schedule, steps = Schedule(planned, store=store), min(given.steps, given.runs)
         with measured(f"schedule, {steps} runs of them", steps):
             for _ in range(steps):
                 spec = schedule.next()

@@ -60,7 +60,7 @@ def ours(folder: Path, trials: int) -> tuple[float, float]:
         curve=curve,
     )
     store = Store.at(folder / "store")
-    schedule = Schedule(plan(sweep, store))
+    schedule = Schedule(plan(sweep, store), store=store)
     console = Console(quiet=True)
     began = time.monotonic()
     with Timed(schedule, store, dict.fromkeys(schedule.state, 1.0), 2, console) as progress:
