@@ -52,6 +52,10 @@ def main(sweep: Sweep, arguments: Sequence[str] | None = None) -> int:
         return SOME_FAILED if given.started else WRONG
     except KeyboardInterrupt:  # while planning: nothing was started
         return 128 + signal.SIGINT
+    except SystemExit as end:
+        if end.code == signal.SIGTERM:  # Ray's own handler, while Ray starts: nothing else was started
+            return 128 + signal.SIGTERM
+        raise
     except Interrupted as interrupted:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return interrupted.status

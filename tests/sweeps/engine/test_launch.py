@@ -270,6 +270,17 @@ def test_a_cluster_that_is_not_there_is_refused(
     assert not store.root.exists()
 
 
+def test_a_call_that_is_ended_while_ray_starts_says_so(
+    question: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise SystemExit(signal.SIGTERM)  # as Ray's handler does
+
+    monkeypatch.setattr("sweeps.engine.tune._connect", ended)
+    assert call(question, store) == 128 + signal.SIGTERM
+    assert not store.root.exists()
+
+
 @pytest.mark.parametrize("words", [["--help"], ["sizes=3"], ["mask=progresive"]])
 def test_help_and_a_wrong_word_answer_within_a_second(words: list[str]) -> None:
     def seconds() -> float:
