@@ -88,6 +88,7 @@ def execute(
     global _cache
     from plm.build import Cache
     from plm.claim import Busy, Lost
+    from plm.parallel import group
     from plm.reading import Reading, read
     from plm.train import Diverged, Stopped, train
     from sweeps.engine.rungs import Judge
@@ -113,7 +114,7 @@ def execute(
         except Busy:
             if stopping():
                 return ended("stopped")
-            if time.monotonic() - began > WAIT_SECONDS:
+            if group().told(time.monotonic() - began > WAIT_SECONDS):  # all of a group go, or none
                 return ended("busy")
             time.sleep(POLL_SECONDS)
         except Stopped as error:

@@ -44,6 +44,26 @@ def test_a_trial_waits_a_while_for_another_process(
     assert worker.execute(spec, store, Execution()).status == "done"
 
 
+def test_a_group_stops_waiting_when_its_first_process_does(
+    finetune: Callable[..., RunSpec], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that gave up by a clock of its own would leave the others in their next exchange."""
+    said = iter([False, False, True])
+
+    class Second:
+        def told(self, value: bool) -> bool:
+            assert value
+            return next(said)
+
+    monkeypatch.setattr(worker, "WAIT_SECONDS", -1.0)
+    monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr("plm.parallel.group", Second)
+    spec = finetune()
+    with store.run(spec).claim(spec):
+        assert worker.execute(spec, store, Execution()).status == "busy"
+    assert list(said) == []
+
+
 def test_a_process_that_fails_in_a_group_is_seen_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """If it returned, the others would wait for it in their next exchange until that times out."""
     outcomes = iter([Outcome("a", "failed", {}, error="OSError: disk full"), Outcome("a", "diverged", {})])
