@@ -2,7 +2,7 @@
 
 Who trains holds the newest file of `attempts/`: creating it claims the run, renewing it keeps the claim, and it stays as the
 witness of that execution. Whether a holder lives is asked of the process table where it is ours, else of the clocks: its own
-says when it renewed the claim, and ours for how long we have seen it do nothing, whatever its own says.
+says when it renewed the claim, ours for how long we have seen it do nothing. Who was seen to renew is judged by ours alone.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ RENEW_SECONDS, STALE_SECONDS = 10.0, 60.0
 
 _held: set[float] = set()
 """When the claims began that this process holds."""
-_heard: dict[tuple[str, int, float], tuple[float, float]] = {}
-"""Of holders on other machines the last renewal that was seen, and when it was first seen, by the clock that never jumps."""
+_heard: dict[tuple[str, int, float], tuple[float, float, bool]] = {}
+"""Of holders on other machines the last renewal that was seen; when it was first seen, by the clock that never jumps; and
+whether another was seen before it."""
 
 
 class Busy(Exception):
@@ -59,12 +60,13 @@ def alive(record: dict[str, Any]) -> bool:
     if holder["machine"] == _machine() and holder["ticks"] is not None:
         ours = holder["pid"] == os.getpid()
         return _start_ticks(holder["pid"]) == holder["ticks"] and (not ours or record["started"] in _held)
-    name = (holder["machine"], holder["pid"], record["started"])
-    renewed, since = _heard.get(name, (None, 0.0))
+    name, now = (holder["machine"], holder["pid"], record["started"]), time.monotonic()
+    renewed, since, seen = _heard.get(name, (None, now, False))
     if renewed != record["renewed"]:
-        since = time.monotonic()
-        _heard[name] = (record["renewed"], since)
-    return max(time.time() - record["renewed"], time.monotonic() - since) < STALE_SECONDS
+        since, seen = now, renewed is not None
+        _heard[name] = (record["renewed"], since, seen)
+    silent = now - since
+    return (silent if seen else max(silent, time.time() - record["renewed"])) < STALE_SECONDS
 
 
 @dataclass
@@ -104,10 +106,17 @@ class Attempt:
     def create(self) -> bool:
         """Claim the run with this attempt; False: another was faster."""
         _held.add(self.record["started"])  # before others of this process can find the record
-        created = self.folder.store.create(self.key, self.encoded())
-        if not created:
-            _held.discard(self.record["started"])
+        created = False
+        try:
+            created = self.folder.store.create(self.key, self.encoded())
+        finally:
+            if not created:
+                self.let_go()
         return created
+
+    def let_go(self) -> None:
+        """Hold the run no more, whatever could be written of it: the disk may be full."""
+        _held.discard(self.record["started"])
 
     def __enter__(self) -> Attempt:
         threading.Thread(target=self._renew, daemon=True, name="lease").start()
@@ -115,7 +124,7 @@ class Attempt:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        _held.discard(self.record["started"])  # its end may be unwritten: the disk was full
+        self.let_go()
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):

@@ -222,7 +222,7 @@ class RunFolder:
             return "missing"
         if last["outcome"] in ("failed", "diverged"):
             return str(last["outcome"])
-        return "running" if self.held else "interrupted"
+        return "running" if last["outcome"] is None and alive(last) else "interrupted"
 
     @property
     def held(self) -> bool:
@@ -260,12 +260,17 @@ class RunFolder:
                 )
             attempt = Attempt(self, number)
             if attempt.create():
-                if self.get("DONE") is not None and not again:  # finished since we looked
-                    self.store.delete(attempt.key)
-                    continue
-                if self.get("spec.json") is None:
-                    self.put("spec.json", spec.to_json().encode())
-                self.store.delete(f"{self.key}/error.txt")
+                try:
+                    if self.get("DONE") is not None and not again:  # finished since we looked
+                        attempt.let_go()
+                        self.store.delete(attempt.key)
+                        continue
+                    if self.get("spec.json") is None:
+                        self.put("spec.json", spec.to_json().encode())
+                    self.store.delete(f"{self.key}/error.txt")
+                except OSError:
+                    attempt.let_go()
+                    raise
                 return attempt
 
     # Checkpoints: a folder each, `manifest.json` last.

@@ -8,8 +8,8 @@ blocked, and nothing is handed out twice. The plan of a grid is complete from th
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from plm.reading import Spec
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 BLOCKED = "blocked"
 TAKEN = ("busy", "lost")
 """How a trial ends whose run another process has."""
-LOOKS = 16
-"""Runs that are looked at for one that nobody has."""
+LOOKS, LOOK_SECONDS = 16, 10.0
+"""Runs that are looked at, at a time, for one that nobody has; and when one that somebody had is looked at again."""
 
 
 class Source(Protocol):
@@ -74,6 +74,8 @@ class Schedule:
     state: dict[str, str] = field(default_factory=dict)
     _begun: dict[str, object] = field(default_factory=dict)
     """What each running run was told to keep."""
+    _taken: dict[str, float] = field(default_factory=dict)
+    """When another process was seen at a run."""
 
     def __post_init__(self) -> None:
         self.state = {run_id: "done" if self.plan.status[run_id] == "done" else "waiting" for run_id in self.plan.runs}
@@ -103,6 +105,7 @@ class Schedule:
         One that another process has waits for its turn again, and may be finished by then.
         """
         if outcome in TAKEN:
+            del self.state[run_id]  # to the end of the queue
             self.state[run_id] = "waiting"
             return
         more = outcome == "done" and self._begun.get(run_id, self._kept(run_id)) != self._kept(run_id)
@@ -114,16 +117,23 @@ class Schedule:
 
     def _choose(self) -> str | None:
         """The first run that may start and that no other process has; if others have all that were looked at, the first."""
-        ready = (r for r, state in self.state.items() if state == "waiting" and self._ready(self.plan.runs[r]))
-        first = None
-        for run_id in islice(ready, LOOKS):
-            if not self._held(self.plan.runs[run_id]):
-                return run_id
+        first, looks, now = None, 0, time.monotonic()
+        for run_id, state in self.state.items():
+            if state != "waiting" or not self._ready(self.plan.runs[run_id]):
+                continue
             first = first or run_id
+            if now - self._taken.get(run_id, -LOOK_SECONDS) >= LOOK_SECONDS:
+                if not self._held(self.plan.runs[run_id]):
+                    return run_id
+                self._taken[run_id], looks = now, looks + 1
+                if looks == LOOKS:
+                    break
         return first
 
     def _held(self, spec: Spec) -> bool:
-        with contextlib.suppress(OSError):  # a store that is away for a moment
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # a store that is away for a moment; a record that is being written
             return self.store is not None and self.store.run(spec).held
         return False
 

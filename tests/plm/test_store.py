@@ -272,6 +272,31 @@ def test_a_process_goes_on_after_an_end_that_could_not_be_written(store, monkeyp
     assert store.run(spec).claim(spec).number == 2
 
 
+def test_a_process_goes_on_after_a_claim_that_could_not_be_completed(store):
+    spec = fine_tuning()
+
+    def full(self, key: str, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(store), "put", full)
+        with pytest.raises(OSError, match="No space"):
+            store.run(spec).claim(spec)
+    assert store.run(spec).last_attempt()["outcome"] is None
+    assert store.run(spec).claim(spec).number == 2
+
+
+def test_who_is_seen_to_renew_a_claim_lives_whatever_its_clock_says(store):
+    """Once seen: at first sight there is nothing but its clock, which is two minutes behind ours."""
+    spec = fine_tuning()
+    claimed_elsewhere(store, spec, time.time() - 2 * claim.STALE_SECONDS)
+    folder = store.run(spec)
+    assert folder.status() == "interrupted"
+    record = folder.last_attempt()
+    store.put(f"{folder.key}/attempts/0001.json", json.dumps(record | {"renewed": record["renewed"] + 10}).encode())
+    assert folder.status() == "running"
+
+
 def test_a_claim_is_renewed_while_it_lasts(store, monkeypatch):
     monkeypatch.setattr(claim, "RENEW_SECONDS", 0.01)
     spec = fine_tuning()

@@ -76,6 +76,33 @@ def test_what_another_process_has_is_left_for_last(question: Sweep, store: Store
     assert handed == [*names[1:], names[0]]
 
 
+def test_what_nobody_has_is_found_behind_all_that_others_have(
+    question: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.engine.schedule.LOOKS", 2)
+    schedule = Schedule(plan(question, store), store=store)
+    names = list(schedule.plan.runs)
+    for name in names[:5]:
+        store.run(schedule.plan.runs[name]).claim(schedule.plan.runs[name])
+    handed = []
+    for _ in range(3):  # what was busy goes to the end, and what was looked at is not looked at again at once
+        spec = schedule.next()
+        assert spec is not None
+        handed.append(spec.run_id)
+        if spec.run_id != names[5]:
+            schedule.ended(spec.run_id, "busy")
+    assert names[5] in handed
+
+
+def test_a_record_that_cannot_be_read_ends_no_sweep(question: Sweep, store: Store) -> None:
+    schedule = Schedule(plan(question, store), store=store)
+    first = next(iter(schedule.plan.runs))
+    store.put(f"runs/{first}/attempts/0001.json", b"")
+    spec = schedule.next()
+    assert spec is not None
+    assert spec.run_id == first
+
+
 @pytest.mark.parametrize("outcome", ["busy", "lost"])
 def test_what_another_process_has_comes_to_its_turn_again(question: Sweep, store: Store, outcome: str) -> None:
     schedule = Schedule(plan(family(question), store), store=store)
