@@ -54,6 +54,14 @@ def sweep_of(folder: Path, runs: int) -> Any:
     )
 
 
+def linked(source: Path, to: Path) -> None:
+    """The same file under another name; a copy once a filesystem allows no more names (ext4: 65,000)."""
+    try:
+        os.link(source, to)
+    except OSError:
+        shutil.copyfile(source, to)
+
+
 def finish_all(planned: Any, store: Any) -> None:
     """Finished run folders without training."""
     from plm.store import VOUCHED, sha256
@@ -76,8 +84,8 @@ def finish_all(planned: Any, store: Any) -> None:
         (folder / "attempts").mkdir(parents=True)
         for name in VOUCHED:
             if name != "spec.json":
-                os.link(same / name, folder / name)
-        os.link(same / "attempt", folder / "attempts" / "0001.json")
+                linked(same / name, folder / name)
+        linked(same / "attempt", folder / "attempts" / "0001.json")
         written = spec.to_json().encode()
         (folder / "spec.json").write_bytes(written)
         (folder / "DONE").write_text(json.dumps(sums | {"spec.json": sha256(written)}))
