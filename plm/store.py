@@ -226,7 +226,7 @@ class RunFolder:
 
     @property
     def held(self) -> bool:
-        """Whether a live process is at it; cheaper than `status`."""
+        """Whether a live process is at it; whether it is done is not asked."""
         last = self.last_attempt()
         return last is not None and last["outcome"] is None and alive(last)
 

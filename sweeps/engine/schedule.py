@@ -131,9 +131,8 @@ class Schedule:
         return first
 
     def _held(self, spec: Spec) -> bool:
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # a store that is away for a moment; a record that is being written
+        # The store may be away for a moment, and a record may be being written.
+        with contextlib.suppress(OSError, ValueError):
             return self.store is not None and self.store.run(spec).held
         return False
 

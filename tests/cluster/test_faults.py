@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.answers import finished, results, table, wait_for
+from answered import results, table
 from cluster.hosts import Host
 from cluster.testbed import PATIENCE, Cluster, cluster, why_no_cluster
+from cluster.watch import finished, wait_for
 from tiny import SIZES, perturbed, save_model, sentence, write_task
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), pytest.mark.xdist_group("hosts")]

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from answered import results, table
 from cluster import hosts
-from cluster.answers import finished, holders, results, table, wait_for
 from cluster.testbed import PATIENCE, RAY, Cluster, cluster, why_no_cluster
+from cluster.watch import finished, holders, wait_for
 from tiny import SIZES, perturbed, save_model, sentence, write_task
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.xdist_group("hosts")]

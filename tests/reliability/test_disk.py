@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+from answered import results
+from tiny import SIZES
 
 import plm
 from plm.store import RunFolder
@@ -39,19 +40,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def question(tiny_bert: str, toy_task: str, toy_corpus: str) -> Sweep:
     """A pretraining of six steps with two checkpoints, and a fine-tuning from each."""
-    architecture = plm.Bert(
-        vocab_size=65,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-        dropout=0.1,
-    )
 
     def run(*, step: int, seed: int) -> plm.RunSpec:
         parent = plm.pretrain(
-            architecture,
+            plm.Bert(**SIZES, dropout=0.1),
             toy_corpus,
             vocabulary=tiny_bert,
             duration=plm.steps(6),
@@ -81,11 +73,6 @@ def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def answers(store: Path) -> list[dict[str, object]]:
-    rows = pq.read_table(next(store.glob("sweeps/*/results.parquet"))).drop_columns(["seconds"]).to_pylist()
-    return sorted(rows, key=lambda row: row["run_id"])
-
-
 def fill(disk: Path, free: int) -> Path:
     """Leave so many bytes."""
     stat = os.statvfs(disk)
@@ -112,7 +99,7 @@ def test_a_full_disk_loses_nothing(disk: Path, question: Sweep, tmp_path: Path) 
         filler.unlink()
         status, said = ask(question, store)
         assert status == 0, said
-        assert answers(store) == answers(tmp_path / "quiet")
+        assert results(store, "test_disk") == results(tmp_path / "quiet", "test_disk")
         for run in store.glob("runs/*"):
             outcomes = [json.loads(file.read_text())["outcome"] for file in run.glob("attempts/*.json")]
             assert outcomes.count("done") == 1, outcomes

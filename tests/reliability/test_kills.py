@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
+from answered import results
 from reliability.processes import descendants, started
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
@@ -90,11 +90,6 @@ class Sweep:
             [json.loads(file.read_text()) for file in sorted(run.glob("attempts/*.json"))]
             for run in sorted(self.store.glob("runs/*"))
         ]
-
-
-def results(store: Path) -> list[dict[str, Any]]:
-    rows = pq.read_table(store / "sweeps/reinit_grid/results.parquet").drop_columns(["seconds"]).to_pylist()
-    return sorted(rows, key=lambda row: row["run_id"])
 
 
 @pytest.fixture(scope="module")
@@ -238,9 +233,8 @@ def test_a_process_that_trains_is_killed(
             held = training(sweep)
             if held and len(killed) < times:
                 file, pid = draw.choice(held)
-                with contextlib.suppress(
-                    ProcessLookupError
-                ):  # it was killed before, and nobody has begun its run again
+                # It may have been killed before, and nobody has begun its run again.
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     killed.append((file, time.time()))
                 moment = time.monotonic() + draw.uniform(3, 8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -10,10 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
+from answered import results
 from bucket import BUCKET, served
 
 from plm.store import RunFolder, Store
@@ -55,7 +53,7 @@ def test_a_sweep_in_a_bucket_is_killed_and_gone_on_with(
 
     assert start(words, str(tmp_path / "disk"), tmp_path / "third", tmp_path / "said").wait() == 0
     disk = Store.at(tmp_path / "disk")
-    assert answers(store) == answers(disk)
+    assert results(store) == results(disk)
     assert {*store.list("sweeps/reinit_grid")} == {*disk.list("sweeps/reinit_grid")}
     assert "a-secret" not in "".join(path.read_text(errors="replace") for path in files(tmp_path))
 
@@ -71,12 +69,6 @@ def start(words: list[str], store: str, machine: Path, said: Path) -> subprocess
 
 def done(store: Store) -> list[str]:
     return [name for name in store.list("runs") if "DONE" in store.list(f"runs/{name}")]
-
-
-def answers(store: Store) -> list[dict[str, Any]]:
-    """All rows of the results, but for how long the runs took."""
-    table = pq.read_table(io.BytesIO(store.get("sweeps/reinit_grid/results.parquet") or b""))
-    return sorted(table.drop_columns(["seconds"]).to_pylist(), key=lambda row: row["run_id"])
 
 
 def files(folder: Path) -> list[Path]:

@@ -32,7 +32,10 @@ SECONDS = 12.0
         pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(20_000)]),
     ],
 )
-def test_a_server_that_is_away(times: int, tiny_bert: str, toy_task: str, tmp_path: Path, migrated: Path) -> None:
+def test_a_server_that_is_away(
+    times: int, tiny_bert: str, toy_task: str, tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow puts the files of a database without a server below the current folder
     draw, server, away = random.Random(0), Server(tmp_path / "server", migrated), list[float]()
     words = [f"model={tiny_bert}", f"task={toy_task}", "size=24", "seed=0:2", "duration=steps:300", "--local"]
     server.start()

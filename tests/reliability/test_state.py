@@ -10,8 +10,8 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
+from answered import results
 from reliability.conftest import ask
 
 CASES_BY_DEFAULT, CASES = 3, 26
@@ -28,11 +28,6 @@ def spoilings(data: bytes, count: int, seed: str) -> Iterator[tuple[str, bytes |
             yield f"cut at {at}", data[:at]
         else:
             yield f"a bit of byte {at}", data[:at] + bytes([data[at] ^ (1 << draw.randrange(8))]) + data[at + 1 :]
-
-
-def answers(store: Path) -> list[dict[str, object]]:
-    rows = pq.read_table(store / "sweeps/reinit_grid/results.parquet").drop_columns(["seconds"]).to_pylist()
-    return sorted(rows, key=lambda row: row["run_id"])
 
 
 def trained(store: Path) -> dict[str, int]:
@@ -59,7 +54,7 @@ def check(copied: Callable[[], Path], question: tuple[str, ...], answered: Path,
                 assert Path(name).name in said or Path(name).name == "DONE", where
             else:
                 assert status == 0, where
-                assert answers(store) == answers(answered), where
+                assert results(store) == results(answered), where
                 assert trained(store)[run.name] <= 1, f"{where}: trained again in silence"
             checked += 1
     return checked

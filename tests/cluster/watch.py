@@ -1,15 +1,12 @@
-"""What a sweep left in its store, and waiting for it."""
+"""How far a sweep is, seen from its store, and waiting for it."""
 
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 from cluster.testbed import PATIENCE
 
 
@@ -30,15 +27,3 @@ def holders(store: Path) -> set[str]:
     """Hosts that hold an unfinished run."""
     records = [json.loads(file.read_text()) for file in store.glob("runs/*/attempts/*.json")]
     return {record["holder"]["host"] for record in records if record["outcome"] is None}
-
-
-def results(store: Path) -> list[dict[str, Any]]:
-    """All that a sweep answers, but for how long it took."""
-    rows = pq.read_table(store / "sweeps" / "reinit_grid" / "results.parquet").drop_columns(["seconds"]).to_pylist()
-    return sorted(rows, key=lambda row: row["run_id"])
-
-
-def table(store: Path) -> str:
-    """The table, but for how long it took."""
-    text = (store / "sweeps" / "reinit_grid" / "table.md").read_text()
-    return re.sub(r"[\d.]+ min of computing", "", text)
