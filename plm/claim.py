@@ -69,6 +69,19 @@ def alive(record: dict[str, Any]) -> bool:
     return (silent if seen else max(silent, time.time() - record["renewed"])) < STALE_SECONDS
 
 
+def is_record(found: Any) -> bool:
+    """Whether this can be what an execution wrote."""
+    holder, parts = {"host": str, "machine": str, "pid": int}, {"started": float, "renewed": float}
+    return (
+        isinstance(found, dict)
+        and {"holder", "outcome"} <= found.keys()
+        and all(isinstance(found.get(name), kind) for name, kind in parts.items())
+        and isinstance(found["holder"], dict)
+        and "ticks" in found["holder"]
+        and all(isinstance(found["holder"].get(name), kind) for name, kind in holder.items())
+    )
+
+
 @dataclass
 class Attempt:
     """One execution of a run: a claim that is renewed while it lasts, and a record afterwards."""

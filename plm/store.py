@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from plm.bucket import CACHE, Bucket
-from plm.claim import Attempt, Busy, alive
+from plm.claim import Attempt, Busy, alive, is_record
 from plm.objects import Folder, Objects
 from plm.spec import Checkpoint, from_json
 
@@ -205,13 +205,21 @@ class RunFolder:
 
     def attempts(self) -> list[dict[str, Any]]:
         """What each execution left, oldest first."""
-        names = self.store.list(f"{self.key}/attempts")
-        return [self.store.json(f"{self.key}/attempts/{n}") for n in names]
+        return [self._attempt(name) for name in self.store.list(f"{self.key}/attempts")]
 
     def last_attempt(self) -> dict[str, Any] | None:
         """The newest execution's record."""
         names = self.store.list(f"{self.key}/attempts")
-        return self.store.json(f"{self.key}/attempts/{names[-1]}") if names else None
+        return self._attempt(names[-1]) if names else None
+
+    def _attempt(self, name: str) -> dict[str, Any]:
+        key = f"{self.key}/attempts/{name}"
+        record = self.store.json(key)
+        if not is_record(record):
+            raise ValueError(
+                f"{self.store.where(key)} is damaged (no record of an execution). Remove it, or restore it."
+            )
+        return dict(record)
 
     def status(self) -> str:
         """`done`, `running`, `failed`, `diverged`, `interrupted` or `missing`."""

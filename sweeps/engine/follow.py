@@ -47,8 +47,14 @@ class Follow:
         """Whether another process is at a run that we have not begun."""
         if self._due(spec.run_id, "status"):
             with contextlib.suppress(OSError):
-                self._running[spec.run_id] = self.store.run(spec).status() == "running"
+                self._running[spec.run_id] = self._trained(spec)
         return self._running.get(spec.run_id, True)
+
+    def _trained(self, spec: Spec) -> bool:
+        try:
+            return self.store.run(spec).status() == "running"
+        except ValueError:  # a damaged record: whoever begins the run will say so
+            return False
 
     def _due(self, run_id: str, what: object) -> bool:
         now = time.monotonic()

@@ -33,14 +33,13 @@ SCORED = (MOMENTS, ENDS)
 LOGARITHMIC = (BUDGETS, ENDS)
 """Readings whose points lie factors apart: between two of them a straight line over the logarithm of the steps, because
 over the steps themselves the chord of a falling power law lies far above it and hides most of what is saved."""
-HEADINGS = (
-    "steps saved",
-    "FLOPs saved (passes)",
-    "FLOPs saved (pretraining)",
-    "hours saved",
-    "hours saved (pretraining)",
-)
-"""Of `COSTS`."""
+HEADINGS = {
+    "alone": "steps saved",
+    "forward": "FLOPs saved (passes)",
+    "whole": "FLOPs saved (pretraining)",
+    "hours": "hours saved",
+    "hours whole": "hours saved (pretraining)",
+}
 
 
 @dataclass(frozen=True)
@@ -283,7 +282,9 @@ def table(panel: Panel, axis: str) -> tuple[list[str], list[list[str]]]:
     head += ["passes its teacher at step"] * (panel.over not in SCORED)
     covered = any(track.covered is not None for line in panel.lines for track in line.tracks.values())
     head += ["covered"] * covered
-    return [axis, "n", *head, *HEADINGS], [_row(line, panel, lost, covered) for line in panel.lines]
+    return [axis, "n", *head, *(HEADINGS[what] for what in COSTS)], [
+        _row(line, panel, lost, covered) for line in panel.lines
+    ]
 
 
 def _over(lines: Sequence[Line], what: str, text: str) -> list[float]:

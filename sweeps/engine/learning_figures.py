@@ -56,9 +56,9 @@ def save(sweep: str, panels: Sequence[Panel], store: Store) -> list[str]:
 
 
 def draw(panels: Sequence[Panel]) -> Figure:
-    """The panels beside each other, below each its differences."""
+    """The panels, three in a row, below each its differences."""
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
-    below = any(panel.pairs(line) for panel in panels for line in panel.lines)
+    below = any(_apart(panel, line)[0] for panel in panels for line in panel.lines)
     heights = [HEIGHT, BELOW] if below else [HEIGHT]
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
@@ -130,14 +130,19 @@ def _line(ax: Axes, line: Line, number: int, over: str) -> None:
         )  # fmt: skip
 
 
-def _difference(ax: Axes, panel: Panel, line: Line, number: int) -> None:
-    """How far a line is above its control: the mean over seeds, and where there are several its interval."""
+def _apart(panel: Panel, line: Line) -> tuple[list[float], np.ndarray]:
+    """The steps that all pairs share, and how far a line is above its control there, a row a seed."""
     both = [[dict(zip(t.steps, t.losses, strict=True)) for t in pair] for pair in panel.pairs(line)]
     steps = sorted(set.intersection(*(ours.keys() & theirs.keys() for ours, theirs in both))) if both else []
+    sign = -1 if panel.over in SCORED else 1
+    return steps, sign * np.array([[ours[step] - theirs[step] for step in steps] for ours, theirs in both])
+
+
+def _difference(ax: Axes, panel: Panel, line: Line, number: int) -> None:
+    """How far a line is above its control: the mean over seeds, and where there are several its interval."""
+    steps, apart = _apart(panel, line)
     if not steps:
         return
-    sign = -1 if panel.over in SCORED else 1
-    apart = sign * np.array([[ours[step] - theirs[step] for step in steps] for ours, theirs in both])
     colour = COLOURS[number % len(COLOURS)]
     ax.plot(
         steps, apart.mean(0), color=colour, marker=MARKERS[number % len(MARKERS)], markersize=4, linewidth=1.6,

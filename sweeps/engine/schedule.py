@@ -8,6 +8,7 @@ blocked, and nothing is handed out twice. The plan of a grid is complete from th
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 BLOCKED = "blocked"
 TAKEN = ("busy", "lost")
 """How a trial ends whose run another process has."""
-LOOKS, LOOK_SECONDS = 16, 10.0
-"""Runs that are looked at, at a time, for one that nobody has; and when one that somebody had is looked at again."""
+LOOKING_SECONDS, LOOK_SECONDS = 1.0, 10.0
+"""For how long one that nobody has is looked for among the runs; and when one that somebody had is looked at again."""
 
 
 class Source(Protocol):
@@ -105,7 +106,6 @@ class Schedule:
         One that another process has waits for its turn again, and may be finished by then.
         """
         if outcome in TAKEN:
-            del self.state[run_id]  # to the end of the queue
             self.state[run_id] = "waiting"
             return
         more = outcome == "done" and self._begun.get(run_id, self._kept(run_id)) != self._kept(run_id)
@@ -117,21 +117,26 @@ class Schedule:
 
     def _choose(self) -> str | None:
         """The first run that may start and that no other process has; if others have all that were looked at, the first."""
-        first, looks, now = None, 0, time.monotonic()
+        first, free, held, now = None, None, list[str](), time.monotonic()
         for run_id, state in self.state.items():
             if state != "waiting" or not self._ready(self.plan.runs[run_id]):
                 continue
             first = first or run_id
-            if now - self._taken.get(run_id, -LOOK_SECONDS) >= LOOK_SECONDS:
-                if not self._held(self.plan.runs[run_id]):
-                    return run_id
-                self._taken[run_id], looks = now, looks + 1
-                if looks == LOOKS:
-                    break
-        return first
+            if now - self._taken.get(run_id, -math.inf) < LOOK_SECONDS:
+                continue
+            if not self._held(self.plan.runs[run_id]):
+                free = run_id
+                break
+            self._taken[run_id] = now
+            held.append(run_id)
+            if time.monotonic() - now > LOOKING_SECONDS:
+                break
+        for run_id in held:  # to the end of the queue
+            self.state[run_id] = self.state.pop(run_id)
+        return free or first
 
     def _held(self, spec: Spec) -> bool:
-        # The store may be away for a moment, and a record may be being written.
+        # The store may be away for a moment; of a damaged record the run will say so.
         with contextlib.suppress(OSError, ValueError):
             return self.store is not None and self.store.run(spec).held
         return False

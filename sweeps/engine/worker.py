@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from plm.claim import RENEW_SECONDS, STALE_SECONDS, Busy, Lost
+
 if TYPE_CHECKING:
     from plm.reading import Spec
     from plm.store import Store
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from sweeps.engine.rungs import Rungs
 
 POLL_SECONDS = 0.5
-WAIT_SECONDS = 15.0
-"""How long a trial waits for another process that has its run, before it makes room for runs that nobody has."""
+WAIT_SECONDS = STALE_SECONDS + RENEW_SECONDS
+"""How long a trial waits for another process that has its run, before it makes room for runs that nobody has: until one that
+has died on another machine is known to be dead, because the trial that follows a death must be the one that goes on, or the
+deaths of a run would never be too many."""
 
 _cache: Any = None
 
@@ -87,7 +91,6 @@ def execute(
     """
     global _cache
     from plm.build import Cache
-    from plm.claim import Busy, Lost
     from plm.parallel import group
     from plm.reading import Reading, read
     from plm.train import Diverged, Stopped, train
@@ -112,10 +115,9 @@ def execute(
             )
             return ended("done", result.metrics)
         except Busy:
-            if stopping():
-                return ended("stopped")
-            if group().told(time.monotonic() - began > WAIT_SECONDS):  # all of a group go, or none
-                return ended("busy")
+            stop, leave = group().told((stopping(), time.monotonic() - began > WAIT_SECONDS))  # all of a group, or none
+            if stop or leave:
+                return ended("stopped" if stop else "busy")
             time.sleep(POLL_SECONDS)
         except Stopped as error:
             return ended("pruned" if judge and judge.pruned else "stopped", error=error)

@@ -134,6 +134,7 @@ def test_two_hosts_pretrain_a_model_together(three: Cluster) -> None:
     assert ran.returncode == 0, ran.stdout[-3000:]
     (parent,) = store.glob("runs/mlm-*")
     assert (parent / "DONE").exists()
+    # Each host has one CPU: two workers are on two of them.
     assert {begun["workers"] for begun in json.loads((parent / "environment.json").read_text())} == {2}
 
 

@@ -16,7 +16,7 @@ from bucket import BUCKET, served
 
 from plm.store import RunFolder, Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,10 +27,18 @@ def address() -> Iterator[str]:
         yield address
 
 
+@pytest.mark.parametrize(
+    "default",
+    [
+        pytest.param(False, marks=pytest.mark.slow, id="local"),
+        pytest.param(True, marks=[pytest.mark.soak, pytest.mark.ray], id="the default under Ray"),
+    ],
+)
 def test_a_sweep_in_a_bucket_is_killed_and_gone_on_with(
-    address: str, tiny_bert: str, toy_task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    default: bool, address: str, tiny_bert: str, toy_task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = [f"model={tiny_bert}", f"task={toy_task}", "size=24", "seed=0:3", "duration=steps:40", "--local"]
+    small = [f"model={tiny_bert}", f"task={toy_task}", "size=24", "seed=0:3", "duration=steps:40", "--local"]
+    words = ["--smoke"] if default else small
     location = f"s3://{BUCKET}/team/one?endpoint_override={address}"
     monkeypatch.setenv("PLM_CACHE", str(tmp_path / "cache"))
     store = Store.at(location)
@@ -39,19 +47,21 @@ def test_a_sweep_in_a_bucket_is_killed_and_gone_on_with(
         time.sleep(0.05)
     sweep.send_signal(signal.SIGKILL)
     sweep.wait()
+    wait_for_no_holder(store)
     before = done(store)
-    assert 2 <= len(before) < 9, (tmp_path / "said").read_text()
+    assert len(before) >= 2, (tmp_path / "said").read_text()
     sweep = start(words, location, tmp_path / "another", tmp_path / "said")
     assert sweep.wait() == 0, (tmp_path / "said").read_text()
-    assert f"9 runs: {len(before)} finished before, {9 - len(before)} to run" in (tmp_path / "said").read_text()
-
     runs = [RunFolder(store, name) for name in store.list("runs")]
-    assert len(runs) == 9
+    left = len(runs) - len(before)
+    assert left > 0, "it was killed too late"
+    assert f"{len(runs)} runs: {len(before)} finished before, {left} to run" in (tmp_path / "said").read_text()
+
     ends = [[attempt["outcome"] for attempt in run.attempts()] for run in runs]
     assert all(outcomes.count("done") == 1 for outcomes in ends), ends
-    assert sum(map(len, ends)) <= 9 + 1, "a kill interrupts one run"
+    assert sum(map(len, ends)) <= len(runs) + 2, "a kill interrupts what the processes were at"
 
-    assert start(words, str(tmp_path / "disk"), tmp_path / "third", tmp_path / "said").wait() == 0
+    assert start([*words, "--local"], str(tmp_path / "disk"), tmp_path / "third", tmp_path / "said").wait() == 0
     disk = Store.at(tmp_path / "disk")
     assert results(store) == results(disk)
     assert {*store.list("sweeps/reinit_grid")} == {*disk.list("sweeps/reinit_grid")}
@@ -65,6 +75,12 @@ def start(words: list[str], store: str, machine: Path, said: Path) -> subprocess
     command = [sys.executable, "-m", "sweeps.reinit_grid", *words, "--store", store]
     with said.open("wb") as output:
         return subprocess.Popen(command, cwd=machine, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+def wait_for_no_holder(store: Store) -> None:
+    """Ray's processes outlive their driver by some seconds, and may finish what they were at."""
+    while any(RunFolder(store, name).held for name in store.list("runs")):
+        time.sleep(0.5)
 
 
 def done(store: Store) -> list[str]:

@@ -6,7 +6,6 @@ import math
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -43,12 +42,14 @@ def test_a_server_that_is_away(
         for case in range(times):
             store, kill = tmp_path / str(case), case % 4 == 1
             sweep = start([*words, "--store", str(store), "--tracking-uri", server.uri], tmp_path / "said")
-            time.sleep(draw.uniform(0, SECONDS))
+            time.sleep(draw.uniform(0, SECONDS / (2 if kill else 1)))
             server.stop()
             gone = time.monotonic()
-            time.sleep(math.exp(draw.uniform(math.log(0.1), math.log(30))))
+            pause = math.exp(draw.uniform(math.log(0.1), math.log(30)))
+            time.sleep(min(pause, SECONDS / 4) if kill else pause)
             if kill:
-                sweep.send_signal(signal.SIGKILL)
+                assert sweep.poll() is None, "it had ended"
+                sweep.kill()
                 sweep.wait()
                 sweep = start([*words, "--store", str(store), "--tracking-uri", server.uri], tmp_path / "said")
             server.start()

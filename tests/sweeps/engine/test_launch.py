@@ -20,6 +20,7 @@ from plm import RunSpec, Store, train
 from plm.data import corpus
 from plm.spec import AdamW
 from sweeps.engine import cost, launch
+from sweeps.engine.plan import plan
 from sweeps.engine.sweep import Sweep
 from sweeps.engine.worker import Resources
 from sweeps.reinit_grid import sweep as reinit_grid
@@ -338,3 +339,23 @@ def test_an_interrupted_local_sweep_is_resumable(
         ).returncode
         == 0
     )
+
+
+def test_what_another_process_has_is_run_last(question: Sweep, store: Store) -> None:
+    first, *others = plan(question, store).runs.values()
+
+    def hold() -> None:
+        """Until all others are done, or long after they should be."""
+        with store.run(first).claim(first):
+            end = time.monotonic() + 60
+            while not all(store.run(spec).done for spec in others) and time.monotonic() < end:
+                time.sleep(0.05)
+
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(hold)
+        while store.run(first).last_attempt() is None:
+            time.sleep(0.01)
+        assert call(question, store, "--local") == 0
+        held.result()
+    began = {spec.run_id: store.run(spec).attempts()[-1]["started"] for spec in (first, *others)}
+    assert max(began, key=began.__getitem__) == first.run_id

@@ -287,6 +287,8 @@ def test_budgets_are_read_at_their_ends(question: Sweep, store: Store) -> None:
         return 3.0 - 0.01 * spec.total_steps * (1 + isinstance(spec.objective, Inherit)) + 9 * (1 - share)
 
     stage(planned, store, end)
+    both = [cell.run for cell in planned.cells if cell.point["schedule"] == "linear" and cell.run.seeds.order == 0]
+    assert [learning.across(runs, store).steps for runs in (both, both[::-1])] == [(40, 80)] * 2
     found = learning.panels(plan(question, store, chosen), store)
     assert [panel.over for panel in found] == ["evaluations", "evaluations", "budgets"]
     assert {len(track.steps) for line in found[-1].lines for track in line.tracks.values()} == {2}
@@ -327,6 +329,15 @@ def test_how_far_an_arm_is_from_its_control_has_an_interval() -> None:
     (band,) = below.collections
     extent = band.get_paths()[0].get_extents()  # type: ignore[attr-defined]
     assert (extent.y0, extent.y1) == pytest.approx((-0.2 - 12.706 * 0.1, -0.2 + 12.706 * 0.1), abs=1e-3)
+
+
+def test_without_a_common_step_there_is_no_place_for_differences() -> None:
+    arm, control = track((3.9, 3.4)), track((4.0, 3.5))
+    lines = (
+        learning.Line("none", "none", {0: control}),
+        learning.Line("linear", "none", {0: replace(arm, steps=tuple(step + 5 for step in arm.steps))}),
+    )
+    assert len(learning_figures.draw([learning.Panel("all", learning.BUDGETS, lines)]).axes) == 1
 
 
 def test_many_panels_stand_in_rows() -> None:

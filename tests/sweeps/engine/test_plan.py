@@ -6,6 +6,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,7 @@ from plm import Bert, Execution, RunSpec, Store, finetune, pretrain, steps, trai
 from plm.data.world import World
 from plm.store import RunFolder
 from sweeps.engine import record
+from sweeps.engine.follow import Follow
 from sweeps.engine.plan import Plan, plan
 from sweeps.engine.schedule import BLOCKED, Schedule
 from sweeps.engine.sweep import Curve, Sweep
@@ -76,31 +78,64 @@ def test_what_another_process_has_is_left_for_last(question: Sweep, store: Store
     assert handed == [*names[1:], names[0]]
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the schedule's clock says; to look at two runs takes longer than it looks at a time."""
+    now = [0.0]
+
+    def monotonic() -> float:
+        now[0] += 0.6
+        return now[0]
+
+    monkeypatch.setattr("sweeps.engine.schedule.time", SimpleNamespace(monotonic=monotonic))
+    return now
+
+
 def test_what_nobody_has_is_found_behind_all_that_others_have(
-    question: Sweep, store: Store, monkeypatch: pytest.MonkeyPatch
+    question: Sweep, store: Store, clock: list[float]
 ) -> None:
-    monkeypatch.setattr("sweeps.engine.schedule.LOOKS", 2)
     schedule = Schedule(plan(question, store), store=store)
     names = list(schedule.plan.runs)
     for name in names[:5]:
         store.run(schedule.plan.runs[name]).claim(schedule.plan.runs[name])
     handed = []
-    for _ in range(3):  # what was busy goes to the end, and what was looked at is not looked at again at once
+    for _ in range(3):
         spec = schedule.next()
         assert spec is not None
         handed.append(spec.run_id)
-        if spec.run_id != names[5]:
-            schedule.ended(spec.run_id, "busy")
-    assert names[5] in handed
+        clock[0] += 70  # a trial waits in vain
+        schedule.ended(spec.run_id, "busy")
+    assert handed == [names[0], names[2], names[5]], "others are looked at each time"
 
 
-def test_a_record_that_cannot_be_read_ends_no_sweep(question: Sweep, store: Store) -> None:
+def test_what_others_had_is_looked_at_again(question: Sweep, store: Store, clock: list[float]) -> None:
     schedule = Schedule(plan(question, store), store=store)
-    first = next(iter(schedule.plan.runs))
-    store.put(f"runs/{first}/attempts/0001.json", b"")
+    names = list(schedule.plan.runs)
+    with store.run(schedule.plan.runs[names[0]]).claim(schedule.plan.runs[names[0]]):
+        with store.run(schedule.plan.runs[names[1]]).claim(schedule.plan.runs[names[1]]):
+            for _ in range(5):
+                assert schedule.next() is not None
+        clock[0] += 10
+        assert schedule.state[names[0]] == "running"  # all were had by others or handed out
+        schedule.ended(names[0], "busy")
+        spec = schedule.next()
+    assert spec is not None
+    assert spec.run_id == names[1]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{}", b"[]", b'{"outcome": null}', b'{"outcome": null, "holder": {}}'])
+@pytest.mark.parametrize("following", [False, True])
+def test_a_damaged_record_ends_no_sweep(question: Sweep, store: Store, damaged: bytes, following: bool) -> None:
+    planned = plan(question, store)
+    first = next(iter(planned.runs))
+    planned.keep[first] = (1,)  # so that it may be followed
+    schedule = Schedule(planned, store=store, follow=Follow(store) if following else None)
+    store.put(f"runs/{first}/attempts/0001.json", damaged)
     spec = schedule.next()
     assert spec is not None
     assert spec.run_id == first
+    with pytest.raises(ValueError, match=rf"{first}/attempts/0001.json is damaged"):
+        train(spec, store=store)
 
 
 @pytest.mark.parametrize("outcome", ["busy", "lost"])

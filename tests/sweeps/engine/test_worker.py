@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from plm import Execution, RunSpec, Store
+from plm import Execution, RunSpec, Store, claim
 from sweeps.engine import worker, workers
 from sweeps.engine.worker import Outcome, Resources
 
@@ -44,6 +46,28 @@ def test_a_trial_waits_a_while_for_another_process(
     assert worker.execute(spec, store, Execution()).status == "done"
 
 
+def test_a_trial_that_follows_a_death_takes_the_run_over(
+    finetune: Callable[..., RunSpec], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine the dead one's lease must run out first; were the trial to end before, Tune would forget the death."""
+    assert worker.WAIT_SECONDS > claim.STALE_SECONDS
+    shorter = 0.02
+    for module, name in ((claim, "STALE_SECONDS"), (worker, "WAIT_SECONDS"), (worker, "POLL_SECONDS")):
+        monkeypatch.setattr(module, name, getattr(module, name) * shorter)
+    spec = finetune()
+    dead = store.run(spec).claim(spec)
+    dead.record["holder"]["machine"] = "another"
+    dead.note(renewed=time.time())
+    assert worker.execute(spec, store, Execution()).status == "done"
+    assert len(store.run(spec).attempts()) == 2
+
+
+def test_what_tune_is_told_is_the_outcome() -> None:
+    failed = Outcome("", "failed", {"val/loss": 0.5}, 1.5, "OSError: disk full")
+    assert worker.outcome_of("a", worker.reported(failed)["outcome"]) == replace(failed, run_id="a")
+    assert worker.outcome_of("a", None) == Outcome("a", "failed", {}, error="its process died")
+
+
 def test_a_group_stops_waiting_when_its_first_process_does(
     finetune: Callable[..., RunSpec], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -51,9 +75,9 @@ def test_a_group_stops_waiting_when_its_first_process_does(
     said = iter([False, False, True])
 
     class Second:
-        def told(self, value: bool) -> bool:
-            assert value
-            return next(said)
+        def told(self, value: tuple[bool, bool]) -> tuple[bool, bool]:
+            assert value == (False, True)
+            return False, next(said)
 
     monkeypatch.setattr(worker, "WAIT_SECONDS", -1.0)
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.01)
