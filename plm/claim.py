@@ -71,14 +71,14 @@ def alive(record: dict[str, Any]) -> bool:
 
 def is_record(found: Any) -> bool:
     """Whether this can be what an execution wrote."""
-    holder, parts = {"host": str, "machine": str, "pid": int}, {"started": float, "renewed": float}
+    if not isinstance(found, dict) or not isinstance(holder := found.get("holder"), dict):
+        return False
+    texts, numbers = (holder.get("host"), holder.get("machine")), (found.get("started"), found.get("renewed"))
     return (
-        isinstance(found, dict)
-        and {"holder", "outcome"} <= found.keys()
-        and all(isinstance(found.get(name), kind) for name, kind in parts.items())
-        and isinstance(found["holder"], dict)
-        and "ticks" in found["holder"]
-        and all(isinstance(found["holder"].get(name), kind) for name, kind in holder.items())
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, float | int) for number in (*numbers, holder.get("pid")))
+        and "ticks" in holder
+        and "outcome" in found
     )
 
 
