@@ -119,23 +119,16 @@ def test_on_the_head_the_same_command_finds_the_cluster_and_what_is_done(three: 
     assert "12 runs: 12 finished before, 0 to run" in again.stdout
 
 
-def test_one_run_is_trained_by_two_hosts(three: Cluster, question: str) -> None:
-    """No host has room for both workers."""
-    words = question.replace("seed=0:4", "seed=7") + " mask=none --workers 2"
+def test_two_hosts_pretrain_and_finetune_a_model_together(three: Cluster) -> None:
+    """The default question with one answer: its parent is pretrained, and fine-tuned, by two workers on two hosts."""
+    store = three.hosts.root / "stores" / "pretrained"
+    words = f"--smoke mask=none task=sentiment size=100 --workers 2 --store {store}"
     ran = three.on_head(f"cd plm-sweeps && python -m sweeps.reinit_grid {words}")
     assert ran.returncode == 0, ran.stdout[-3000:]
     assert "1 of 1 cells finished" in ran.stdout
-
-
-def test_two_hosts_pretrain_a_model_together(three: Cluster) -> None:
-    """The default question at its smallest: its parent is pretrained, and all is trained, by two workers on two hosts."""
-    store = three.hosts.root / "stores" / "pretrained"
-    ran = three.on_head(f"cd plm-sweeps && python -m sweeps.reinit_grid --smoke --workers 2 --store {store}")
-    assert ran.returncode == 0, ran.stdout[-3000:]
-    (parent,) = store.glob("runs/mlm-*")
-    assert (parent / "DONE").exists()
-    # Each host has one CPU: two workers are on two of them.
-    assert {begun["workers"] for begun in json.loads((parent / "environment.json").read_text())} == {2}
+    assert [run.name.partition("-")[0] for run in sorted(store.glob("runs/*"))] == ["classify", "mlm"]
+    begun = [each for run in store.glob("runs/*") for each in json.loads((run / "environment.json").read_text())]
+    assert [each["workers"] for each in begun] == [2, 2]  # each host has one CPU: they were on two
 
 
 def test_real_weights_on_three_hosts(three: Cluster, shared: Path) -> None:
