@@ -18,8 +18,9 @@ from sweeps.engine.worker import Outcome
 
 def says(store: Store, run_id: str, attempt: int, step: int, begun: int = 0) -> None:
     """An attempt's record, of a run of a hundred steps."""
-    told = {"started": attempt, "step": step, "from": begun, "total": 100, "outcome": None}
-    store.put(f"runs/{run_id}/attempts/{attempt:04}.json", json.dumps(told).encode())
+    holder = {"host": "one", "machine": "one", "pid": 1, "ticks": None}
+    told = {"started": attempt, "renewed": attempt, "step": step, "from": begun, "total": 100, "outcome": None}
+    store.put(f"runs/{run_id}/attempts/{attempt:04}.json", json.dumps(told | {"holder": holder}).encode())
 
 
 @pytest.fixture
