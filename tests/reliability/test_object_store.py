@@ -38,7 +38,7 @@ def test_a_sweep_in_a_bucket_is_killed_and_gone_on_with(
     default: bool, address: str, tiny_bert: str, toy_task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = [f"model={tiny_bert}", f"task={toy_task}", "size=24", "seed=0:3", "duration=steps:40", "--local"]
-    words = ["--smoke"] if default else small
+    words, name = (["--smoke"], "reinit_grid-smoke") if default else (small, "reinit_grid")
     location = f"s3://{BUCKET}/team/one?endpoint_override={address}"
     monkeypatch.setenv("PLM_CACHE", str(tmp_path / "cache"))
     store = Store.at(location)
@@ -63,8 +63,8 @@ def test_a_sweep_in_a_bucket_is_killed_and_gone_on_with(
 
     assert start([*words, "--local"], str(tmp_path / "disk"), tmp_path / "third", tmp_path / "said").wait() == 0
     disk = Store.at(tmp_path / "disk")
-    assert results(store) == results(disk)
-    assert {*store.list("sweeps/reinit_grid")} == {*disk.list("sweeps/reinit_grid")}
+    assert results(store, name) == results(disk, name)
+    assert {*store.list(f"sweeps/{name}")} == {*disk.list(f"sweeps/{name}")}
     assert "a-secret" not in "".join(path.read_text(errors="replace") for path in files(tmp_path))
 
 
