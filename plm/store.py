@@ -214,12 +214,12 @@ class RunFolder:
 
     def _attempt(self, name: str) -> dict[str, Any]:
         key = f"{self.key}/attempts/{name}"
-        record = self.store.json(key)
+        record: dict[str, Any] = self.store.json(key)
         if not is_record(record):
             raise ValueError(
                 f"{self.store.where(key)} is damaged (no record of an execution). Remove it, or restore it."
             )
-        return dict(record)
+        return record
 
     def status(self) -> str:
         """`done`, `running`, `failed`, `diverged`, `interrupted` or `missing`."""

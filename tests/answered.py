@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from plm import Store
 
 
-def results(store: Path | str | Store, sweep: str = "reinit_grid") -> list[dict[str, Any]]:
+def results(store: Path | Store, sweep: str = "reinit_grid") -> list[dict[str, Any]]:
     """All rows."""
     opened = store if isinstance(store, Store) else Store.at(store)
     table = pq.read_table(io.BytesIO(opened.get(f"sweeps/{sweep}/results.parquet") or b""))

@@ -282,9 +282,8 @@ def table(panel: Panel, axis: str) -> tuple[list[str], list[list[str]]]:
     head += ["passes its teacher at step"] * (panel.over not in SCORED)
     covered = any(track.covered is not None for line in panel.lines for track in line.tracks.values())
     head += ["covered"] * covered
-    return [axis, "n", *head, *(HEADINGS[what] for what in COSTS)], [
-        _row(line, panel, lost, covered) for line in panel.lines
-    ]
+    head += [HEADINGS[what] for what in COSTS]
+    return [axis, "n", *head], [_row(line, panel, lost, covered) for line in panel.lines]
 
 
 def _over(lines: Sequence[Line], what: str, text: str) -> list[float]:
